@@ -1,0 +1,72 @@
+"""The intermediate representation: what the data plane should be, in terms that are neither Kubernetes' nor Envoy's.
+
+Frozen, rebuilt whole and compared. Imports nothing of the other rooms but the compiled policy.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from onepass.access.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """How Envoy proves itself to a member: a client certificate (PEM), a bearer token, both, or neither."""
+
+    certificate: bytes = b""
+    private_key: bytes = field(default=b"", repr=False)
+    token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member cluster as an upstream."""
+
+    name: str
+    host: str  # a DNS name or an IP address without brackets
+    port: int
+    server_name: str  # what the certificate must be for; also the SNI unless it is an IP address
+    ca: bytes  # PEM; empty: the system's trust store
+    insecure: bool  # no verification of the member's certificate
+    http2: bool  # the member was seen to offer h2 by ALPN
+    credential: Credential = field(default_factory=Credential, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Whose bearer tokens are taken: RFC 7519 `iss` and `aud`, and the key set (RFC 7517) as JSON."""
+
+    issuer: str
+    audiences: tuple[str, ...]
+    jwks: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Where clients connect, and what it takes to know them."""
+
+    host: str
+    port: int
+    certificate: bytes  # PEM chain of the serving certificate
+    private_key: bytes = field(repr=False)
+    client_ca: bytes = b""  # PEM bundle of the authorities whose client certificates are taken
+    client_crl: bytes = b""  # PEM revocation lists of those authorities
+    issuers: tuple[Issuer, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """Unix sockets on this machine, each 0600: the API server's, and the prober's way to members through Envoy."""
+
+    apiserver: str
+    probe: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """All of it."""
+
+    listener: Listener
+    sockets: Sockets
+    policy: Policy
+    members: Mapping[str, Member] = field(default_factory=dict)

@@ -1,0 +1,79 @@
+"""What differs between kinds: a small table of functions on one generic store (sample-apiserver's idea of a strategy)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import BaseModel
+
+from onepass.access.identity import Identity
+from onepass.api.errors import Cause
+from onepass.api.meta import JSON, Object, Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who writes, when (Unix seconds), and under which field manager."""
+
+    identity: Identity
+    now: float
+    manager: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of `kubectl get` (meta/v1 TableColumnDefinition). `cell` gets the object and the time of asking."""
+
+    name: str
+    cell: Callable[[Object, float], JSON]
+    type: str = "string"  # string, integer, date, boolean
+    format: str = ""  # "name" for the name column
+    priority: int = 0  # above 0: only with -o wide
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Concealed:
+    """An object without its write-only part, and that part: None leaves what is stored, b"" removes it."""
+
+    obj: Object
+    secret: bytes | None
+
+
+def unchanged(obj: Object, _actor: Actor) -> Object:
+    return obj
+
+
+def unchanged_from(_old: Object, new: Object, _actor: Actor) -> Object:
+    return new
+
+
+def nothing_wrong(_obj: Object, _old: Object | None) -> Sequence[Cause]:
+    return ()
+
+
+def nothing_odd(_obj: Object) -> Sequence[str]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """One kind. Every function is pure; the store calls them in the order in which they stand here."""
+
+    resource: Resource
+    model: type[BaseModel]  # structure, defaults, pruning, and the schema that OpenAPI tells
+    columns: tuple[Column, ...]  # after the name column, before the age column; the store's caller adds those two
+    verbs: tuple[str, ...] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+    # How a subresource that shares the object is written: "status" takes only .status from the new object.
+    # A write to the object itself takes everything but the fields that the subresources own.
+    subresources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> top-level fields it owns
+    prepare_create: Callable[[Object, Actor], Object] = unchanged
+    prepare_update: Callable[[Object, Object, Actor], Object] = unchanged_from
+    # Takes write-only fields out; gets the new object, the stored (already concealed) one if any, whether a secret is
+    # stored, and returns what may be seen. Raises ApiError to refuse (for example an endpoint changed without them).
+    conceal: Callable[[Object, Object | None], Concealed] | None = None
+    validate: Callable[[Object, Object | None], Sequence[Cause]] = nothing_wrong
+    warn: Callable[[Object], Sequence[str]] = nothing_odd
+    # Which fields a fieldSelector may name beside metadata.name and metadata.namespace: JSON path -> reader.
+    selectable: Mapping[str, Callable[[Object], str]] = field(default_factory=dict)
+    name_rule: Literal["subdomain", "label", "path", "rbac"] = "subdomain"

@@ -1,0 +1,4 @@
+"""Ordered, versioned bytes behind one small contract.
+
+Never knows what Kubernetes is: keys and values are bytes to it.
+"""
