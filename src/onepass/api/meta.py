@@ -6,7 +6,7 @@ Objects travel through the server as plain JSON (`Object`); a kind's pydantic mo
 from dataclasses import dataclass
 from typing import TypeAlias
 
-JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Object: TypeAlias = dict[str, JSON]
 
 

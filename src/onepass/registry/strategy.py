@@ -1,4 +1,4 @@
-"""What differs between kinds: a small table of functions on one generic store (sample-apiserver's idea of a strategy)."""
+"""What differs between kinds: a small table of functions on one generic store, one strategy a kind."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
