@@ -1,0 +1,41 @@
+"""Turns changes of the mirror into keys for a loop."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from onepass.api import meta
+from onepass.api.meta import Object
+from onepass.controllers.loop import Loop
+
+
+class Objects(Protocol):
+    """What a controller reads: the mirror."""
+
+    @property
+    def generation(self) -> int: ...
+
+    async def changed(self, after: int) -> int: ...
+
+    def get(self, key: str, name: str, namespace: str = "") -> Object | None: ...
+
+    def list(self, key: str) -> Sequence[Object]: ...
+
+
+async def follow(
+    objects: Objects, kind: str, loop: Loop, version: Callable[[Object], object] = meta.resource_version
+) -> None:
+    """Add the name of each object of `kind` whose `version` is new to `loop`, until cancelled.
+
+    A controller that writes status passes a `version` that its own writes leave alone, or it would never rest.
+    """
+    seen: dict[str, object] = {}
+    generation = -1
+    while True:
+        now = {meta.name(obj): (meta.uid(obj), version(obj)) for obj in objects.list(kind)}
+        for name in now:
+            if seen.get(name) != now[name]:
+                loop.add(name)
+        for name in seen.keys() - now.keys():
+            loop.forget(name)
+        seen = dict(now)
+        generation = await objects.changed(generation)

@@ -1,0 +1,64 @@
+"""Kubeconfigs that OnePass writes: one context for the gateway and one for each member cluster."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import yaml
+
+from onepass.api.meta import JSON, Object
+
+PROXY = "/apis/cluster.karpor.io/v1beta1/clusters/{}/proxy"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a kubeconfig needs to reach the gateway as one user: URLs and PEM."""
+
+    server: str
+    ca: bytes
+    user: str
+    certificate: bytes
+    private_key: bytes = field(repr=False)
+
+
+def _data(pem: bytes) -> str:
+    return base64.b64encode(pem).decode()
+
+
+def document(entry: Entry, clusters: Sequence[str], *, current: str = "", gateway: str = "onepass") -> Object:
+    """A kubeconfig whose contexts are named `gateway` and as the clusters; `current` falls back to the first one."""
+    places = {gateway: entry.server} | {name: entry.server + PROXY.format(name) for name in clusters}
+    user = f"{entry.user}@{gateway}"
+    listed: list[JSON] = [
+        {"name": name, "cluster": {"server": url, "certificate-authority-data": _data(entry.ca)}}
+        for name, url in places.items()
+    ]
+    contexts: list[JSON] = [{"name": name, "context": {"cluster": name, "user": user}} for name in places]
+    proof: Object = {
+        "client-certificate-data": _data(entry.certificate),
+        "client-key-data": _data(entry.private_key),
+    }
+    first = clusters[0] if clusters else gateway
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": listed,
+        "contexts": contexts,
+        "users": [{"name": user, "user": proof}],
+        "current-context": current if current in places else first,
+    }
+
+
+def dump(config: Object) -> bytes:
+    return yaml.safe_dump(config, sort_keys=False).encode()
+
+
+def current_context(content: bytes) -> str:
+    """The current context of a kubeconfig, or "" when it cannot be told."""
+    try:
+        config = yaml.safe_load(content)
+    except yaml.YAMLError:
+        return ""
+    chosen = config.get("current-context") if isinstance(config, dict) else None
+    return chosen if isinstance(chosen, str) else ""

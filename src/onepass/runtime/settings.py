@@ -1,0 +1,71 @@
+"""What an operator chooses, checked once at the border."""
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DEFAULT_LISTEN = "127.0.0.1:6443"
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be; its text is a sentence for the operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where the gateway listens."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Listen":
+        """`HOST:PORT`, `[V6]:PORT`; a host name is refused because Envoy binds addresses. Raises SettingsError."""
+        host, colon, port = text.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]") or "0.0.0.0" if colon else ""  # noqa: S104  ":6443" means every address, as in Go
+        host = "127.0.0.1" if host == "localhost" else host
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise SettingsError(
+                f"--listen {text!r}: give an IP address and a port, for example 127.0.0.1:6443"
+            ) from None
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise SettingsError(f"--listen {text!r}: the port must be a number from 1 to 65535")
+        return cls(host, int(port))
+
+    @property
+    def loopback(self) -> bool:
+        return ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def reachable(self) -> str:
+        """The host as a client on this machine writes it: loopback where the gateway listens on every address."""
+        address = ipaddress.ip_address(self.host)
+        if address.is_unspecified:
+            return "127.0.0.1" if address.version == 4 else "[::1]"
+        return f"[{address}]" if address.version == 6 else str(address)
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.reachable}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that `onepass up` may be told."""
+
+    data_dir: Path = Path(".onepass")
+    listen: Listen = field(default_factory=lambda: Listen.parse(DEFAULT_LISTEN))
+    storage: str = ""  # "" means sqlite in the data directory
+    sandbox: int = 0  # how many sandbox member clusters to run
+    names: tuple[str, ...] = ()  # further DNS names and IP addresses for the serving certificate
+    exec_allowed: frozenset[str] = frozenset()  # programs that a Cluster's execConfig may name
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sandbox <= 16:
+            raise SettingsError(f"--sandbox {self.sandbox}: from 0 to 16 sandbox member clusters can run here")
+
+    @property
+    def storage_url(self) -> str:
+        return self.storage or f"sqlite:///{self.data_dir.absolute() / 'onepass.db'}"
