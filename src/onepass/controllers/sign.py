@@ -20,7 +20,7 @@ class SigningError(Exception):
 
 
 class Signer(Protocol):
-    """A certificate authority: PEM of a PKCS#10 request and a lifetime in seconds (None: the longest) to a PEM chain."""
+    """Signs: PEM of a PKCS#10 request and a lifetime in seconds (None: the longest) to a PEM chain."""
 
     def __call__(self, request: bytes, seconds: int | None) -> bytes: ...
 

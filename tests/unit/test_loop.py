@@ -1,0 +1,109 @@
+"""The controllers' work loop: one worker a key, again on change, again after failure."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from onepass.controllers.loop import Loop
+
+
+async def during(loop: Loop, body: Callable[[], Awaitable[None]]) -> None:
+    task = asyncio.create_task(loop.run())
+    try:
+        async with asyncio.timeout(10):
+            await body()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_key_added_while_it_is_worked_on_is_worked_on_once_more_and_never_twice_at_once() -> None:
+    began: asyncio.Queue[str] = asyncio.Queue()
+    proceed = asyncio.Event()
+    running = 0
+    most = 0
+
+    async def reconcile(key: str) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        began.put_nowait(key)
+        await proceed.wait()
+        running -= 1
+
+    loop = Loop("test", reconcile)
+
+    async def body() -> None:
+        loop.add("a")
+        assert await began.get() == "a"
+        loop.add("a")
+        loop.add("a")
+        proceed.set()
+        assert await began.get() == "a"
+        await asyncio.sleep(0)
+        assert began.empty()
+
+    await during(loop, body)
+    assert most == 1
+
+
+async def test_a_failure_is_tried_again_and_leaves_other_keys_alone() -> None:
+    done: asyncio.Queue[str] = asyncio.Queue()
+    failures = 2
+
+    async def reconcile(key: str) -> None:
+        nonlocal failures
+        if key == "bad" and failures:
+            failures -= 1
+            raise OSError("not yet")
+        done.put_nowait(key)
+
+    loop = Loop("test", reconcile, base=0.001)
+
+    async def body() -> None:
+        loop.add("bad")
+        loop.add("good")
+        assert {await done.get(), await done.get()} == {"bad", "good"}
+
+    await during(loop, body)
+    assert failures == 0
+
+
+async def test_no_more_keys_at_once_than_workers() -> None:
+    running = 0
+    most = 0
+    done: asyncio.Queue[str] = asyncio.Queue()
+
+    async def reconcile(key: str) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        done.put_nowait(key)
+
+    loop = Loop("test", reconcile, workers=3)
+
+    async def body() -> None:
+        for number in range(20):
+            loop.add(str(number))
+        assert len({await done.get() for _ in range(20)}) == 20
+
+    await during(loop, body)
+    assert most == 3
+
+
+async def test_a_returned_delay_brings_the_key_back() -> None:
+    seen: asyncio.Queue[str] = asyncio.Queue()
+
+    async def reconcile(key: str) -> float | None:
+        seen.put_nowait(key)
+        return 0.001
+
+    loop = Loop("test", reconcile)
+
+    async def body() -> None:
+        loop.add("a")
+        for _ in range(3):
+            assert await seen.get() == "a"
+
+    await during(loop, body)
