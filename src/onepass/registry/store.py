@@ -1,12 +1,27 @@
 """Generic create, read, update, delete and watch of one kind, driven by its strategy. The only writer of objects."""
 
-from collections.abc import AsyncIterator, Callable
+import copy
+import secrets
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from onepass.api import errors, meta
+from onepass.api.errors import ApiError
 from onepass.api.meta import Object
+from onepass.registry import causes, lifecycle, reads, records, schema
+from onepass.registry.reads import Event, Listing, Selection
 from onepass.registry.strategy import Actor, Strategy
-from onepass.storage.interface import Storage
+from onepass.storage.interface import Compacted, Conflict, FutureRevision, Op, Record, Storage, StorageError
+
+__all__ = ["Event", "Listing", "Sealer", "Selection", "Store", "Write", "Written"]
+
+_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"  # without vowels, so that no word comes out (k8s.io/apimachinery util/rand)
+_GENERATED = 63 - 5  # what is kept of generateName, so that the name fits a label
+_NAME_TRIES = 8
+_WRITE_TRIES = 64  # reads and writes of one update that others overtake; each lost try is another's success
 
 
 class Sealer(Protocol):
@@ -36,29 +51,12 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """A compiled label and field selector. Build it with `onepass.registry.selection.parse`."""
+class _Checked:
+    """An object that may be stored, and what becomes of its secret (see Concealed)."""
 
-    matches: Callable[[Object], bool]
-    everything: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A page of a list. `continue_token` is "" on the last one; `remaining` None when it is not known."""
-
-    items: list[Object]
-    resource_version: str
-    continue_token: str = ""
-    remaining: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event of a watch; a BOOKMARK carries only type and metadata.resourceVersion."""
-
-    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
     obj: Object
+    secret: bytes | None
+    warnings: tuple[str, ...]
 
 
 class Store:
@@ -66,13 +64,17 @@ class Store:
 
     def __init__(
         self, storage: Storage, strategy: Strategy, *, prefix: bytes = b"/registry", sealer: Sealer | None = None
-    ):
+    ) -> None:
+        if strategy.conceal is not None and sealer is None:
+            raise ValueError(f"{strategy.resource.key} has write-only fields: a sealer is needed")
         self.strategy = strategy
-        raise NotImplementedError(storage, prefix, sealer)
+        self._storage = storage
+        self._prefix = prefix
+        self._sealer = sealer
 
     async def get(self, namespace: str, name: str) -> Object:
         """The object, with apiVersion and kind. Raises not_found."""
-        raise NotImplementedError
+        return records.decode(await self._record(namespace, name))
 
     async def list(
         self,
@@ -85,9 +87,11 @@ class Store:
         resource_version_match: str = "",
     ) -> Listing:
         """Objects of one namespace ("" for all), in key order. Raises bad_request and expired."""
-        raise NotImplementedError
+        asked = reads.Asked(limit, continue_token, resource_version, resource_version_match)
+        with _translated():
+            return await reads.page(self._storage, self._within(namespace), selection, asked)
 
-    def watch(
+    async def watch(
         self,
         namespace: str,
         selection: Selection,
@@ -95,16 +99,37 @@ class Store:
         resource_version: str = "",
         bookmarks: bool = False,
         initial_events: bool = False,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Events after `resource_version`; "" or "0" begin with an ADDED for each object that is there.
 
         An object that leaves the selection is told as DELETED, one that enters it as ADDED. Raises expired.
         """
-        raise NotImplementedError
+        asked = reads.Following(self.strategy.resource, resource_version, bookmarks, initial_events)
+        with _translated():
+            async with aclosing(reads.follow(self._storage, self._within(namespace), selection, asked)) as events:
+                async for event in events:
+                    yield event
 
     async def create(self, namespace: str, obj: Object, write: Write) -> Written:
         """Default, validate, conceal and store a new object. Raises already_exists, invalid."""
-        raise NotImplementedError
+        obj = lifecycle.typed(self.strategy, obj, namespace)
+        metadata = meta.section(obj, "metadata")
+        if meta.text(metadata, "resourceVersion"):
+            raise errors.bad_request("resourceVersion should not be set on objects to be created")
+        stem = meta.text(metadata, "generateName")
+        if meta.text(metadata, "name"):
+            return await self._create(namespace, obj, write)
+        if not stem:
+            told = [causes.required("metadata.name", "name or generateName is required")]
+            raise errors.invalid(self.strategy.resource, "", told)
+        for left in reversed(range(_NAME_TRIES)):
+            name = stem[:_GENERATED] + "".join(secrets.choice(_SUFFIX) for _ in range(5))
+            try:
+                return await self._create(namespace, {**obj, "metadata": {**metadata, "name": name}}, write)
+            except ApiError as refused:
+                if refused.reason != "AlreadyExists" or not left:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     async def update(
         self,
@@ -120,14 +145,183 @@ class Store:
         `change` gets a deep copy that it may alter, and may raise ApiError. An object that comes out as it went in is
         not written. An object whose deletionTimestamp is set goes when its last finalizer does.
         """
-        raise NotImplementedError
+        for _ in range(_WRITE_TRIES):
+            try:
+                record = await self._record(namespace, name)
+            except ApiError as absent:
+                if absent.code != 404 or not create_if_absent or write.subresource:
+                    raise
+                return await self._create(namespace, self._named(namespace, name, change({})), write)
+            old = records.decode(record)
+            new = self._named(namespace, name, change(copy.deepcopy(old)))
+            checked = self._changed(old, new, write)
+            written = await self._replace(record, old, checked, write)
+            if written is not None:
+                return written
+        raise errors.conflict(self.strategy.resource, name)
 
     async def delete(
-        self, namespace: str, name: str, write: Write, *, uid: str = "", resource_version: str = ""
+        self,
+        namespace: str,
+        name: str,
+        write: Write,
+        *,
+        uid: str = "",
+        resource_version: str = "",
+        grace_period: int | None = None,
     ) -> tuple[Object, bool]:
-        """Delete, or mark for deletion while finalizers stand. Returns the last state, and whether it is gone now."""
-        raise NotImplementedError
+        """Delete, or mark for deletion while finalizers stand. Returns the last state, and whether it is gone now.
+
+        `grace_period` is what the client asks for, in seconds; None leaves it to the strategy. An object with one
+        stays, marked, until a deletion with 0.
+        """
+        for _ in range(_WRITE_TRIES):
+            record = await self._record(namespace, name)
+            old = records.decode(record)
+            self._expect(old, uid, resource_version)
+            grace = self.strategy.grace(old, grace_period)
+            marked = lifecycle.dying(self.strategy.prepare_delete(old, write.actor), now=write.actor.now, grace=grace)
+            gone = lifecycle.finished(marked)
+            written = await self._replace(record, old, _Checked(marked, None, ()), write)
+            if written is not None:
+                return written.obj, gone
+        raise errors.conflict(self.strategy.resource, name)
 
     async def secret(self, name: str, uid: str) -> bytes | None:
         """The write-only part of the object `name` (cluster-scoped kinds), unsealed; None when there is none."""
-        raise NotImplementedError
+        key = self._secret_key(self._key("", name))
+        with _translated():
+            record = await self._storage.get(key)
+        if record is None or self._sealer is None:
+            return None
+        return self._sealer.unseal(record.value, _context(key, uid))
+
+    async def _create(self, namespace: str, obj: Object, write: Write) -> Written:
+        born = lifecycle.born(self.strategy, obj, uid=str(uuid.uuid4()), now=write.actor.now)
+        checked = self._checked(born, None, write)
+        name = meta.name(checked.obj)
+        key = self._key(namespace, name)
+        ops = [Op(key, records.encode(checked.obj), 0), *self._secret_ops(key, checked.obj, checked.secret or b"")]
+        try:
+            with _translated():
+                if not write.dry_run:
+                    revision = await self._storage.commit(ops)
+                    return Written(_at_revision(checked.obj, revision), checked.warnings)
+                if await self._storage.get(key) is None:
+                    return Written(checked.obj, checked.warnings)
+        except Conflict as taken:
+            raise errors.already_exists(self.strategy.resource, name) from taken
+        raise errors.already_exists(self.strategy.resource, name)
+
+    def _named(self, namespace: str, name: str, obj: Object) -> Object:
+        """The object under the name and in the namespace that the request is about. Raises bad_request."""
+        obj = lifecycle.typed(self.strategy, obj, namespace)
+        given = meta.name(obj)
+        if given and given != name:
+            raise errors.bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
+        return {**obj, "metadata": {**meta.section(obj, "metadata"), "name": name}}
+
+    def _expect(self, old: Object, uid: str, resource_version: str) -> None:
+        """Raises conflict unless the stored object is the one that the client means; "" means any."""
+        resource, name = self.strategy.resource, meta.name(old)
+        if uid and uid != meta.uid(old):
+            told = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {meta.uid(old)}"
+            raise errors.conflict(resource, name, told)
+        if resource_version and resource_version != str(meta.resource_version(old)):
+            raise errors.conflict(resource, name)
+
+    def _changed(self, old: Object, new: Object, write: Write) -> _Checked:
+        self._expect(old, meta.uid(new), meta.text(meta.section(new, "metadata"), "resourceVersion"))
+        checked = self._checked(lifecycle.merged(self.strategy, old, new, write.subresource), old, write)
+        return _Checked(lifecycle.counted(self.strategy, old, checked.obj), checked.secret, checked.warnings)
+
+    def _checked(self, obj: Object, old: Object | None, write: Write) -> _Checked:
+        """Run the strategy's functions in their order. Raises bad_request and invalid."""
+        strategy = self.strategy
+        obj, unknown = schema.conform(strategy.model, strategy.resource, obj)
+        if unknown and write.field_validation == "Strict":
+            raise schema.strict(strategy.resource, unknown)
+        warnings = schema.warnings(unknown) if write.field_validation == "Warn" else ()
+        if old is None:
+            obj = strategy.prepare_create(obj, write.actor)
+        else:
+            obj = strategy.prepare_update(old, obj, write.actor)
+        secret: bytes | None = None
+        if strategy.conceal is not None and not write.subresource:
+            concealed = strategy.conceal(obj, old)
+            obj, secret = concealed.obj, concealed.secret
+        wrong = [*lifecycle.check(strategy, obj, old), *strategy.validate(obj, old)]
+        if wrong:
+            raise errors.invalid(strategy.resource, meta.name(obj), wrong)
+        return _Checked(obj, secret, (*warnings, *strategy.warn(obj)))
+
+    async def _replace(self, record: Record, old: Object, new: _Checked, write: Write) -> Written | None:
+        """Write what has become of a stored object, or delete it; None when another write came first."""
+        gone = lifecycle.finished(new.obj)
+        if not gone and new.secret is None and new.obj == old:
+            return Written(old, new.warnings)
+        if write.dry_run:
+            return Written(new.obj, new.warnings)
+        value = None if gone else records.encode(new.obj)
+        secret = b"" if gone else new.secret
+        ops = [Op(record.key, value, record.modified)]
+        if secret is not None:
+            ops += self._secret_ops(record.key, new.obj, secret)
+        try:
+            with _translated():
+                revision = await self._storage.commit(ops)
+        except Conflict:
+            return None
+        return Written(_at_revision(new.obj, revision), new.warnings)
+
+    def _secret_ops(self, key: bytes, obj: Object, secret: bytes) -> Sequence[Op]:
+        """The writes that keep a secret in step with its object: b"" removes it."""
+        if self._sealer is None or self.strategy.conceal is None:
+            return ()
+        secret_key = self._secret_key(key)
+        sealed = self._sealer.seal(secret, _context(secret_key, meta.uid(obj))) if secret else None
+        return (Op(secret_key, sealed),)
+
+    async def _record(self, namespace: str, name: str) -> Record:
+        # A name with a slash would reach the key of another object.
+        record = None
+        if "/" not in name and "/" not in namespace:
+            with _translated():
+                record = await self._storage.get(self._key(namespace, name))
+        if record is None:
+            raise errors.not_found(self.strategy.resource, name)
+        return record
+
+    def _within(self, namespace: str) -> bytes:
+        return records.prefix(self._prefix, self.strategy.resource, namespace)
+
+    def _key(self, namespace: str, name: str) -> bytes:
+        return self._within(namespace) + name.encode()
+
+    @staticmethod
+    def _secret_key(key: bytes) -> bytes:
+        # Outside the prefix of the kind, so that no list and no watch comes across it.
+        return b"/secret" + key
+
+
+def _context(secret_key: bytes, uid: str) -> bytes:
+    return secret_key + b"@" + uid.encode()
+
+
+def _at_revision(obj: Object, revision: int) -> Object:
+    return {**obj, "metadata": {**meta.section(obj, "metadata"), "resourceVersion": str(revision)}}
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Storage errors as clients know them. Conflict passes: what it means depends on the write."""
+    try:
+        yield
+    except Conflict:
+        raise
+    except Compacted as gone:
+        raise errors.expired(f"too old resource version: the oldest that can be told is {gone.oldest}") from gone
+    except FutureRevision as early:
+        raise reads.too_large(early.current) from early
+    except StorageError as failed:
+        raise errors.unavailable("the storage does not answer; please try again", retry_after=1) from failed

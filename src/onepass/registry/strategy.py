@@ -56,6 +56,10 @@ def nothing_odd(_obj: Object) -> Sequence[str]:
     return ()
 
 
+def at_once(_obj: Object, _asked: int | None) -> int:
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Strategy:
     """One kind. Every function is pure; the store calls them in the order in which they stand here."""
@@ -69,8 +73,12 @@ class Strategy:
     subresources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> top-level fields it owns
     prepare_create: Callable[[Object, Actor], Object] = unchanged
     prepare_update: Callable[[Object, Object, Actor], Object] = unchanged_from
-    # Takes write-only fields out; gets the new object, the stored (already concealed) one if any, whether a secret is
-    # stored, and returns what may be seen. Raises ApiError to refuse (for example an endpoint changed without them).
+    # May raise ApiError to keep the object, and may alter the last state of one that has to wait for its finalizers.
+    prepare_delete: Callable[[Object, Actor], Object] = unchanged
+    # Seconds that a deleted object stays, marked, for whoever has to take it down; gets what the client asked for.
+    grace: Callable[[Object, int | None], int] = at_once
+    # Takes write-only fields out; gets the new object and the stored (already concealed) one if any, and returns what
+    # may be seen. Raises ApiError to refuse (for example an endpoint changed without them).
     conceal: Callable[[Object, Object | None], Concealed] | None = None
     validate: Callable[[Object, Object | None], Sequence[Cause]] = nothing_wrong
     warn: Callable[[Object], Sequence[str]] = nothing_odd

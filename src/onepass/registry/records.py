@@ -1,0 +1,51 @@
+"""Objects as bytes: their keys, their values, and the tokens that continue a list."""
+
+import base64
+import binascii
+
+import orjson
+
+from onepass.api import errors, meta
+from onepass.api.meta import Object, Resource
+from onepass.storage.interface import Record
+
+_TOKEN_VERSION = "meta.k8s.io/v1"  # noqa: S105 - the version that continue tokens carry, not a secret
+
+
+def prefix(root: bytes, resource: Resource, namespace: str) -> bytes:
+    """What the keys of a kind, or of one namespace of it, begin with: ROOT/GROUP/PLURAL/[NAMESPACE/]."""
+    of_kind = root + f"/{resource.group or 'core'}/{resource.plural}/".encode()
+    return of_kind + f"{namespace}/".encode() if resource.namespaced and namespace else of_kind
+
+
+def encode(obj: Object) -> bytes:
+    """The value to store. The resourceVersion is left out: it is the revision of the record."""
+    metadata = {k: v for k, v in meta.section(obj, "metadata").items() if k != "resourceVersion"}
+    return orjson.dumps({**obj, "metadata": metadata})
+
+
+def decode(record: Record, revision: int = 0) -> Object:
+    """The object in a record, at the revision of the record or at a later one, such as that of its deletion."""
+    obj: Object = orjson.loads(record.value)
+    meta.section(obj, "metadata")["resourceVersion"] = str(revision or record.modified)
+    return obj
+
+
+def token(revision: int, after: bytes) -> str:
+    """A continue token: go on after the key `after` (without the kind's prefix), at `revision`."""
+    told = {"v": _TOKEN_VERSION, "rv": revision, "start": after.decode()}
+    return base64.urlsafe_b64encode(orjson.dumps(told)).rstrip(b"=").decode()
+
+
+def parse_token(text: str) -> tuple[int, bytes]:
+    """Revision and last key of a continue token. Raises bad_request."""
+    try:
+        told = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
+    except (ValueError, binascii.Error):
+        told = None
+    if not isinstance(told, dict) or told.get("v") != _TOKEN_VERSION:
+        raise errors.bad_request("continue key is not valid: server does not recognize this encoded version")
+    revision, start = told.get("rv"), told.get("start")
+    if not isinstance(revision, int) or revision < 1 or not isinstance(start, str) or not start:
+        raise errors.bad_request("continue key is not valid: incorrect encoded start (version meta.k8s.io/v1)")
+    return revision, start.encode()

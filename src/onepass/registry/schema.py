@@ -1,0 +1,103 @@
+"""Holds an object against its kind's model: types, required fields, defaults, and fields the kind does not have."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from onepass.api import errors
+from onepass.api.errors import Cause
+from onepass.api.meta import JSON, Object, Resource, name
+from onepass.registry import causes
+
+_TYPES = {
+    "string_type": "string",
+    "int_type": "integer",
+    "int_from_float": "integer",
+    "float_type": "number",
+    "bool_type": "boolean",
+    "list_type": "array",
+    "dict_type": "object",
+    "model_type": "object",
+    "model_attributes_type": "object",
+}
+_NAMES: dict[type, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    list: "array",
+    dict: "object",
+    type(None): "null",
+}
+
+
+def conform(model: type[BaseModel], resource: Resource, obj: Object) -> tuple[Object, list[str]]:
+    """The object with its defaults and without fields that the kind lacks, and the paths of those fields.
+
+    Raises invalid, which never tells a value of the wrong type, only the type.
+    """
+    try:
+        # Everything is let in first, so that one pass finds what is unknown where it stands.
+        parsed = model.model_validate(_without_nulls(obj), extra="allow")
+    except ValidationError as wrong:
+        found = [_cause(error) for error in wrong.errors(include_url=False, include_context=False)]
+        raise errors.invalid(resource, name(obj), found) from None
+    unknown: list[str] = []
+    _prune(parsed, "", unknown)
+    return cast(Object, parsed.model_dump(mode="json", by_alias=True, exclude_none=True)), unknown
+
+
+def strict(resource: Resource, unknown: Sequence[str]) -> errors.ApiError:
+    """The refusal of unknown fields when the client asks for `fieldValidation=Strict`."""
+    told = ", ".join(warnings(unknown))
+    return errors.bad_request(
+        f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
+        f"strict decoding error: {told}"
+    )
+
+
+def warnings(unknown: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f'unknown field "{path}"' for path in unknown)
+
+
+def _without_nulls(value: JSON) -> JSON:
+    """Null in a mapping means absent, as Go reads it."""
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_nulls(v) for v in value]
+    return value
+
+
+def _prune(value: object, path: str, unknown: list[str]) -> None:
+    if isinstance(value, BaseModel):
+        cls = type(value)
+        for key, field in cls.model_fields.items():
+            _prune(getattr(value, key), _child(path, field.alias or key), unknown)
+        if value.model_extra and cls.model_config.get("extra") != "allow":
+            unknown += [_child(path, key) for key in value.model_extra]
+            value.model_extra.clear()
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _prune(item, f"{path}[{index}]", unknown)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _prune(item, _child(path, str(key)), unknown)
+
+
+def _child(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _cause(error: ErrorDetails) -> Cause:
+    field = ""
+    for step in error["loc"]:
+        field = f"{field}[{step}]" if isinstance(step, int) else _child(field, step)
+    kind = error["type"]
+    if kind == "missing":
+        return causes.required(field)
+    if kind in _TYPES:
+        return causes.wrong_type(field, _NAMES.get(type(error["input"]), "object"), _TYPES[kind])
+    return Cause("FieldValueInvalid", f"Invalid value: {error['msg'].removeprefix('Value error, ')}", field)
