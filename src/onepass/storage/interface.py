@@ -9,9 +9,10 @@ once and in order. tests/contract/test_storage.py says the same as tests, and ev
       Compacted      a read or watch asks for a revision whose history is gone
       FutureRevision a read asks for a revision that is not there yet
       Unavailable    the backend does not answer
+      Unusable       the backend cannot be opened as it is; a person must act
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,7 +46,11 @@ class FutureRevision(StorageError):
 
 
 class Unavailable(StorageError):
-    """The backend does not answer; trying again later is right."""
+    """The backend does not answer; trying again later is right. Whether a write under way was done is not known."""
+
+
+class Unusable(StorageError):
+    """The backend cannot be opened as it is; the message is a sentence for the person who started the program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +119,17 @@ class Storage(Protocol):
         """Do every write or none; returns the new revision, which all of them share. Raises Conflict.
 
         Deleting an absent key whose `expected` is None changes nothing. When nothing changes, the current revision
-        is returned.
+        is returned. Each key stands in `ops` once at most and is not empty: anything else is a ValueError.
         """
         ...
 
-    def watch(self, prefix: bytes, after: int) -> AsyncIterator[Change | Progress]:
-        """Every change under `prefix` with a revision greater than `after`, in order, then live, without end.
+    def watch(self, prefix: bytes, after: int) -> AsyncGenerator[Change | Progress]:
+        """Every change under `prefix` with a revision greater than `after`, in order, then live, until close().
 
-        A Progress comes when the iterator has caught up with the store, and from time to time (at most 10 s apart)
-        while it is quiet. Raises Compacted at the start, and later when the watcher has fallen behind its bounded queue
-        so far that its next revision is compacted.
+        The changes of one revision come in the order of their ops. A Progress comes when the iterator has caught up
+        with the store, and from time to time (at most 10 s apart) while it is quiet. Raises Compacted or FutureRevision
+        at the start, and Compacted later when the watcher has fallen behind its bounded queue so far that its next
+        revision is compacted.
         """
         ...
 
@@ -132,7 +138,10 @@ class Storage(Protocol):
         ...
 
     async def compact(self, revision: int) -> None:
-        """Forget history before `revision`; what is current stays."""
+        """Forget history before `revision`; what is current stays. Reads at, and watches after, it still work.
+
+        Nothing happens when it is forgotten already. Raises FutureRevision.
+        """
         ...
 
     async def close(self) -> None:
