@@ -1,0 +1,238 @@
+"""The API client of the commands: a kubeconfig found, a gateway asked. Nothing here that kubectl could not do."""
+
+import base64
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+import httpx2
+import orjson
+import yaml
+from lightkube.config import client_adapter, kubeconfig, models
+from lightkube.core.exceptions import ConfigError
+
+from onepass.api import meta
+from onepass.api.meta import Object
+from onepass.cli.failure import Failure, Refused, Unreachable
+
+CLUSTERS = "/apis/cluster.karpor.io/v1beta1/clusters"
+PASSES = "/apis/access.karpor.io/v1beta1/passes"
+REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+
+_CONTEXT = "onepass"  # the gateway's own context in every kubeconfig that OnePass writes
+_PAGE = 500
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def locate(given: Path | None, data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
+    """The kubeconfig to use: the first of `given`, DATA_DIR's, $ONEPASS_KUBECONFIG, $ONEPASS_DATA_DIR's, ./.onepass'.
+
+    Raises Failure when that file is not there.
+    """
+    if given is None and data_dir is None:
+        named = environment.get("ONEPASS_KUBECONFIG", "")
+        given = Path(named) if named else None
+        data_dir = Path(environment.get("ONEPASS_DATA_DIR", "") or ".onepass")
+    path = given.expanduser() if given is not None else (data_dir or Path()).expanduser() / "admin.kubeconfig"
+    if path.is_file():
+        return path
+    if given is not None:
+        raise Failure(f"there is no kubeconfig at {path}", "name another with --kubeconfig or ONEPASS_KUBECONFIG")
+    raise Failure(
+        f"there is no gateway's kubeconfig at {path}",
+        "start a gateway with `onepass up`, or say where one is: --data-dir DIR, --kubeconfig FILE,\n"
+        "or the environment variables ONEPASS_DATA_DIR and ONEPASS_KUBECONFIG",
+    )
+
+
+def _load(path: Path) -> kubeconfig.SingleConfig:
+    try:
+        config = kubeconfig.KubeConfig.from_file(path)
+        found = config.get(_CONTEXT if _CONTEXT in config.contexts else None)
+    except ConfigError as error:
+        raise Failure(f"{path}: {error}") from error
+    # lightkube lets whatever a malformed file provokes through.
+    except (KeyError, TypeError, AttributeError, ValueError, OSError, yaml.YAMLError) as error:
+        raise Failure(f"{path} is not a usable kubeconfig ({type(error).__name__}: {error})") from error
+    if found is None or found.user is None:
+        raise Failure(f"{path}: the context has no user", "name another kubeconfig with --kubeconfig")
+    return found
+
+
+def segment(name: str) -> str:
+    """A name as one segment of a path. Raises Failure for what can never be the name of an object."""
+    if name in ("", ".", "..") or any(c in "/%?#" or not c.isprintable() for c in name):
+        raise Failure(f"{name!r} cannot be the name of anything")
+    return quote(name)
+
+
+class Gateway:
+    """One gateway, asked as one user. A context manager; every call has a deadline and raises Failure."""
+
+    def __init__(self, path: Path, *, timeout: float = 15.0) -> None:
+        config = _load(path)
+        self.path = path
+        # A context for a member leads to the gateway as well: what comes before the member's path.
+        self.url = config.cluster.server.split("/apis/", 1)[0].rstrip("/")
+        trust = httpx2.URL(self.url).host not in _LOOPBACK  # a proxy of the environment is never for loopback
+        parameters = client_adapter.ConnectionParams(timeout=httpx2.Timeout(timeout), trust_env=trust)
+        config = config._replace(cluster=_moved(config.cluster, self.url))
+        try:
+            self.ca = _authority(config)
+            self._http = client_adapter.Client(config, parameters)
+        except (ConfigError, OSError, ValueError, TypeError) as error:
+            raise Failure(f"{path}: its certificates cannot be used ({error})") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._http.close()
+
+    def get(self, path: str) -> Object:
+        return self._ask("GET", path)
+
+    def raw(self, path: str) -> tuple[int, str]:
+        """Status and text of a path that does not answer with an object, such as /readyz."""
+        with self._told():
+            answer = self._http.get(path)
+        return answer.status_code, answer.text
+
+    def list(self, path: str, selector: str = "") -> list[Object]:
+        """Every object of a collection, page by page."""
+        found: list[Object] = []
+        query = {"limit": str(_PAGE)} | ({"labelSelector": selector} if selector else {})
+        while True:
+            page = self._ask("GET", path, query)
+            items = page.get("items")
+            found += [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+            query["continue"] = meta.text(meta.section(page, "metadata"), "continue")
+            if not query["continue"]:
+                return found
+
+    def create(self, path: str, obj: Object) -> Object:
+        return self._ask("POST", path, body=obj)
+
+    def replace(self, path: str, obj: Object) -> Object:
+        return self._ask("PUT", path, body=obj)
+
+    def merge(self, path: str, change: Object) -> Object:
+        """A JSON merge patch."""
+        return self._ask("PATCH", path, body=change, media="application/merge-patch+json")
+
+    def delete(self, path: str) -> Object:
+        return self._ask("DELETE", path)
+
+    def wait(self, path: str, name: str, done: Callable[[Object], bool], seconds: float) -> Object | None:
+        """The object once `done` says so, by watching it; None when that did not come within `seconds`."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            for kind, obj in self._events(path, name, left):
+                if kind == "DELETED":
+                    raise Failure(f"{name} was deleted while it was waited for")
+                if kind in ("ADDED", "MODIFIED") and done(obj):
+                    return obj
+                if time.monotonic() > deadline:
+                    return None
+            time.sleep(min(0.2, left))  # a server that ends each watch at once is not asked without pause
+        return None
+
+    def _events(self, path: str, name: str, seconds: float) -> Iterator[tuple[str, Object]]:
+        query = {
+            "watch": "1",
+            "fieldSelector": f"metadata.name={name}",
+            "timeoutSeconds": str(max(1, int(seconds))),
+        }
+        timeout = httpx2.Timeout(15.0, read=seconds)
+        try:
+            with self._told(), self._http.stream("GET", path, params=query, timeout=timeout) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise self._refusal(answer)
+                for line in answer.iter_lines():
+                    event = _object(line.encode())
+                    yield meta.text(event, "type"), meta.section(event, "object")
+        except Unreachable as error:
+            if not isinstance(error.__cause__, httpx2.ReadTimeout | httpx2.RemoteProtocolError):
+                raise
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        media: str = "application/json",
+    ) -> Object:
+        content = None if body is None else orjson.dumps(body)
+        headers = {"Accept": "application/json"} | ({"Content-Type": media} if body is not None else {})
+        with self._told():
+            answer = self._http.request(method, path, params=query, content=content, headers=headers)
+        if answer.is_error:
+            raise self._refusal(answer)
+        found = _object(answer.content)
+        if not found:
+            raise Failure(f"{self.url}{path} did not answer with an object", "is that a OnePass gateway?")
+        return found
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Translates what the transport raises."""
+        try:
+            yield
+        except httpx2.ConnectTimeout as error:
+            raise Unreachable(f"the gateway at {self.url} does not answer in time", "is it running?") from error
+        except httpx2.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise Unreachable(
+                    f"what listens at {self.url} is not the gateway of {self.path} ({error})",
+                    "its certificate is not signed by that kubeconfig's authority: use the kubeconfig of this gateway",
+                ) from error
+            raise Unreachable(
+                f"no gateway answers at {self.url} ({error})",
+                "start it with `onepass up`, or name another with --kubeconfig or --data-dir",
+            ) from error
+        except httpx2.TransportError as error:
+            detail = str(error) or type(error).__name__
+            raise Unreachable(f"the gateway at {self.url} broke off ({detail})", "see what it logs") from error
+        except ConfigError as error:
+            raise Failure(f"{self.path}: {error}") from error
+
+    def _refusal(self, answer: httpx2.Response) -> Refused:
+        status = _object(answer.content)
+        message = meta.text(status, "message") or f"{answer.request.url.path} answered {answer.status_code}"
+        hint = ""
+        if answer.status_code == 401:
+            hint = f"the credential in {self.path} is expired or was taken back: ask for a new pass"
+        elif answer.status_code == 403:
+            hint = f"the user of {self.path} may not do this; an administrator's kubeconfig is named with --kubeconfig"
+        return Refused(message, hint, code=answer.status_code)
+
+
+def _object(content: bytes) -> Object:
+    try:
+        found = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _moved(cluster: models.Cluster, url: str) -> models.Cluster:
+    return models.Cluster(
+        server=url,
+        certificate_auth=cluster.certificate_auth,
+        certificate_auth_data=cluster.certificate_auth_data,
+        insecure=cluster.insecure,
+    )
+
+
+def _authority(config: kubeconfig.SingleConfig) -> bytes:
+    """The PEM by which the gateway's own certificate is checked; b"" when the kubeconfig leaves that to the system."""
+    if config.cluster.certificate_auth:
+        return Path(config.abs_file(config.cluster.certificate_auth)).read_bytes()
+    return base64.b64decode(config.cluster.certificate_auth_data or "")

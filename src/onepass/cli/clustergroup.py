@@ -1,0 +1,227 @@
+"""`onepass cluster`: register member clusters, look at them, take them away."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onepass.cli import options, output
+from onepass.cli.failure import Failure, Refused
+from onepass.cli.options import DataDir, Kubeconfig, Output
+from onepass.cli.output import Format, safe
+
+app = typer.Typer(no_args_is_help=True, help="Register member clusters, look at them, take them away.")
+
+MemberKubeconfig = Annotated[
+    Path, typer.Option("--kubeconfig", "-f", help="The member's kubeconfig, as you use it with kubectl.")
+]
+Label = Annotated[
+    list[str] | None, typer.Option("--label", help="A label key=value, for passes to select by; repeatable.")
+]
+Provider = Annotated[str, typer.Option(help="Who runs the cluster, for example eks or on-premises.")]
+Impersonate = Annotated[
+    bool,
+    typer.Option(
+        "--impersonate", help="Let the member see each user by name, so that its own RBAC applies on top of the pass."
+    ),
+]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the gateway has looked at the member.")]
+ClusterName = Annotated[str, typer.Argument(help="The cluster's name.", autocompletion=options.complete_clusters)]
+
+
+@app.command()
+def add(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="What the cluster is called here: lower-case letters, digits, dashes.")],
+    kubeconfig: MemberKubeconfig,
+    context: Annotated[
+        str,
+        typer.Option(help="Its context. Default: the current one.", autocompletion=options.complete_contexts),
+    ] = "",
+    provider: Provider = "",
+    label: Label = None,
+    display_name: Annotated[str, typer.Option(help="What people call it. Default: NAME.")] = "",
+    description: Annotated[str, typer.Option(help="A sentence about it.")] = "",
+    impersonate: Impersonate = False,
+    wait: Wait = True,
+    data_dir: DataDir = None,
+    format: Output = Format.table,
+) -> None:
+    """Register one member cluster, and tell whether the gateway reaches it.
+
+    The credential of the context goes to the gateway, which seals it and never shows it again.
+    Name the gateway's own kubeconfig before the command: onepass --kubeconfig FILE cluster add ...
+
+    [bold]Examples[/]
+
+    onepass cluster add prod --kubeconfig ~/.kube/config --context prod-admin
+    onepass cluster add edge-7 -f edge.kubeconfig --provider k3s --label env=edge --label site=bern
+    """
+    from datetime import UTC, datetime
+
+    from onepass.cli import enrolment, memberconfig
+
+    access = memberconfig.Kubeconfig(kubeconfig).read(context, now=datetime.now(UTC))
+    wish = enrolment.Wish(provider, display_name, description, label or (), impersonate)
+    with options.gateway(ctx, None, data_dir) as gateway:
+        made = enrolment.register(gateway, enrolment.cluster(name, access, wish))
+        for warning in access.warnings:
+            output.note(f"[yellow]note:[/] {safe(warning)}")
+        result = enrolment.Result(access.context, name, "registered")
+        if wait:
+            with output.waiting(f"{name} is registered; waiting until the gateway has looked at it"):
+                found = enrolment.verdict(gateway, name)
+            result, made = enrolment.judged(result, found), found or made
+    if format is not Format.table:
+        output.data(format, made)
+    elif result.outcome == "healthy":
+        output.say(f"[green]{safe(name)} is registered and healthy[/] ({safe(result.version)}).")
+        output.say(f"Give somebody access: onepass pass issue USER --cluster {safe(name)} -o user.kubeconfig")
+    elif result.outcome == "registered":
+        output.say(f"{safe(name)} is registered. See how it is: onepass cluster show {safe(name)}")
+    if not result.good:
+        raise Failure(
+            f"{name} is registered, but not healthy: {result.why}",
+            f"the gateway keeps trying: onepass cluster show {name}\nor take it away: onepass cluster remove {name}",
+        )
+
+
+@app.command("import")
+def import_(
+    ctx: typer.Context,
+    kubeconfig: MemberKubeconfig,
+    provider: Provider = "",
+    label: Label = None,
+    impersonate: Impersonate = False,
+    wait: Wait = True,
+    data_dir: DataDir = None,
+    format: Output = Format.table,
+) -> None:
+    """Register every context of a kubeconfig.
+
+    Contexts that lead to the same server are registered once, and what is registered already stays as it is,
+    so this may be repeated. The exit status is 1 when any context failed or is not healthy.
+
+    [bold]Example[/]
+
+    onepass cluster import --kubeconfig ~/.kube/config --label team=platform
+    """
+    from datetime import UTC, datetime
+
+    from onepass.cli import enrolment, memberconfig
+
+    config = memberconfig.Kubeconfig(kubeconfig)
+    if not config.contexts:
+        raise Failure(f"{kubeconfig} has no context at all")
+    wish = enrolment.Wish(provider=provider, labels=label or (), impersonate=impersonate)
+    enrolment.pairs(wish.labels)
+    with options.gateway(ctx, None, data_dir) as gateway:
+        results = enrolment.Import(gateway, config, wish, datetime.now(UTC)).run(wait, output.progress)
+    if format is not Format.table:
+        output.items(format, [result.plain() for result in results])
+    else:
+        colours = {"healthy": "green", "registered": "green", "skipped": "dim", "unhealthy": "yellow", "failed": "red"}
+        output.table(
+            ("CONTEXT", "CLUSTER", "OUTCOME", "WHY"),
+            [
+                (
+                    safe(r.context),
+                    safe(r.cluster or "-"),
+                    f"[{colours[r.outcome]}]{r.outcome}[/]",
+                    safe(r.why if r.outcome != "healthy" else r.version),
+                )
+                for r in results
+            ],
+        )
+    bad = [result for result in results if not result.good]
+    if bad:
+        raise Failure(f"{len(bad)} of {len(results)} contexts did not work", "mend them and import again")
+
+
+@app.command("list")
+def list_(
+    ctx: typer.Context,
+    selector: Annotated[str, typer.Option("--selector", "-l", help="A label selector, for example env=prod.")] = "",
+    kubeconfig: Kubeconfig = None,
+    data_dir: DataDir = None,
+    format: Output = Format.table,
+) -> None:
+    """List the member clusters and how they are.
+
+    [bold]Examples[/]
+
+    onepass cluster list
+    onepass cluster list --selector env=prod -o yaml
+    """
+    from datetime import UTC, datetime
+
+    from onepass.cli import client, clusterviews
+
+    with options.gateway(ctx, kubeconfig, data_dir) as gateway:
+        clusters = gateway.list(client.CLUSTERS, selector)
+    if format is not Format.table:
+        output.items(format, clusters)
+    elif clusters:
+        output.table(clusterviews.COLUMNS, clusterviews.rows(clusters, datetime.now(UTC)))
+    else:
+        output.say("No cluster yet. Register one: onepass cluster add NAME --kubeconfig FILE")
+
+
+@app.command()
+def show(
+    ctx: typer.Context,
+    name: ClusterName,
+    kubeconfig: Kubeconfig = None,
+    data_dir: DataDir = None,
+    format: Output = Format.table,
+) -> None:
+    """Show everything about one member cluster; of its credential, the type and a fingerprint.
+
+    [bold]Example[/]
+
+    onepass cluster show prod
+    """
+    from datetime import UTC, datetime
+
+    from onepass.cli import client, clusterviews
+
+    with options.gateway(ctx, kubeconfig, data_dir) as gateway:
+        cluster = gateway.get(f"{client.CLUSTERS}/{client.segment(name)}")
+    if format is not Format.table:
+        output.data(format, cluster)
+    else:
+        output.facts(clusterviews.facts(cluster, datetime.now(UTC)))
+
+
+@app.command()
+def remove(
+    ctx: typer.Context,
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="The clusters.", autocompletion=options.complete_clusters)
+    ],
+    kubeconfig: Kubeconfig = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Take member clusters away, with the credentials that the gateway holds for them.
+
+    The members themselves are not touched. Passes that name them stay, and grant nothing there any more.
+
+    [bold]Example[/]
+
+    onepass cluster remove prod
+    """
+    from onepass.cli import client
+
+    missing = []
+    with options.gateway(ctx, kubeconfig, data_dir) as gateway:
+        for name in names:
+            try:
+                gateway.delete(f"{client.CLUSTERS}/{client.segment(name)}")
+            except Refused as error:
+                if error.code != 404:
+                    raise
+                missing.append(name)
+            else:
+                output.say(f"{safe(name)} is removed, and its credential with it.")
+    if missing:
+        raise Failure(f"there is no cluster {', '.join(missing)}", "see which there are: onepass cluster list")

@@ -1,0 +1,91 @@
+"""How clusters are shown. Pure: objects in, markup out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from onepass.api import meta
+from onepass.api.meta import Object
+from onepass.cli import durations
+from onepass.cli.output import safe
+
+COLUMNS = ("NAME", "PROVIDER", "ENDPOINT", "HEALTH", "VERSION", "AGE")
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The prober's word on a cluster; `known` is false while it has not looked yet."""
+
+    known: bool
+    healthy: bool
+    why: str
+
+
+def conditions(obj: Object) -> list[Object]:
+    """`status.conditions`, without entries that are no objects."""
+    listed = meta.section(obj, "status").get("conditions")
+    return [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+
+
+def health(cluster: Object) -> Health:
+    ready = next((c for c in conditions(cluster) if c.get("type") == "Ready"), None)
+    healthy = meta.section(cluster, "status").get("healthy") is True
+    if ready is None:
+        return Health(healthy, healthy, "")
+    return Health(True, healthy, meta.text(ready, "message"))
+
+
+def age(obj: Object, now: datetime) -> str:
+    made = durations.moment(meta.text(meta.section(obj, "metadata"), "creationTimestamp"))
+    return durations.show((now - made).total_seconds()) if made else ""
+
+
+def _health(cluster: Object) -> str:
+    found = health(cluster)
+    if not found.known:
+        return "[yellow]not probed yet[/]"
+    return "[green]healthy[/]" if found.healthy else "[red]unhealthy[/]"
+
+
+def rows(clusters: Sequence[Object], now: datetime) -> list[tuple[str, ...]]:
+    found: list[tuple[str, ...]] = []
+    for cluster in clusters:
+        spec = meta.section(cluster, "spec")
+        found.append(
+            (
+                safe(meta.name(cluster)),
+                safe(meta.text(spec, "provider")),
+                safe(meta.text(meta.section(spec, "access"), "endpoint")),
+                _health(cluster),
+                safe(meta.text(meta.section(cluster, "status"), "version")),
+                age(cluster, now),
+            )
+        )
+    return found
+
+
+def facts(cluster: Object, now: datetime) -> list[tuple[str, str]]:
+    """Everything of one cluster as name and value."""
+    spec, status = meta.section(cluster, "spec"), meta.section(cluster, "status")
+    access = meta.section(spec, "access")
+    credential = meta.section(access, "credential")
+    mode = meta.text(access, "identity") or "Gateway"
+    found = health(cluster)
+    shown = _health(cluster) + (f": {safe(found.why)}" if found.known and not found.healthy and found.why else "")
+    checked = "not checked (insecure)" if access.get("insecure") is True else ""
+    return [
+        ("Name", safe(meta.name(cluster))),
+        ("Display name", safe(meta.text(spec, "displayName"))),
+        ("Description", safe(meta.text(spec, "description"))),
+        ("Provider", safe(meta.text(spec, "provider"))),
+        ("Labels", safe(", ".join(f"{k}={v}" for k, v in sorted(meta.labels(cluster).items())))),
+        ("Endpoint", safe(meta.text(access, "endpoint"))),
+        ("Server name", safe(meta.text(access, "serverName"))),
+        ("Certificate", safe(checked)),
+        ("Credential", safe(f"{meta.text(credential, 'type')} {meta.text(credential, 'fingerprint')}".strip())),
+        ("Users appear as", "the gateway's credential" if mode == "Gateway" else "themselves (impersonation)"),
+        ("Health", shown),
+        ("Version", safe(meta.text(status, "version"))),
+        ("Latency", safe(meta.text(status, "latency"))),
+        ("Age", age(cluster, now)),
+    ]

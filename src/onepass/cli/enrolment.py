@@ -1,0 +1,182 @@
+"""Registering member clusters, one or a whole kubeconfig, and telling what the prober finds."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+from onepass.api import meta
+from onepass.api.meta import JSON, Object
+from onepass.cli import client, clusterviews
+from onepass.cli.failure import Failure, Refused
+from onepass.cli.memberconfig import Access, Kubeconfig
+
+# The prober's longest look is a handshake of 5 s, 5 s for Envoy to learn of the member, and a request of 10 s.
+VERDICT_SECONDS = 25.0
+_LABEL = re.compile(r"([^=\s]+)=([^=\s]*)")
+_LONGEST_NAME = 63
+
+Outcome = Literal["healthy", "registered", "skipped", "unhealthy", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the person said about a cluster beside how it is reached."""
+
+    provider: str = ""
+    display_name: str = ""
+    description: str = ""
+    labels: Sequence[str] = ()
+    impersonate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of one context; `why` is a sentence."""
+
+    context: str
+    cluster: str
+    outcome: Outcome
+    why: str = ""
+    version: str = ""
+
+    @property
+    def good(self) -> bool:
+        return self.outcome not in ("unhealthy", "failed")
+
+    def plain(self) -> Object:
+        return {
+            "context": self.context,
+            "cluster": self.cluster,
+            "outcome": self.outcome,
+            "reason": self.why,
+            "version": self.version,
+        }
+
+
+def pairs(labels: Iterable[str]) -> dict[str, JSON]:
+    """`k=v` texts as a mapping. Raises Failure."""
+    found: dict[str, JSON] = {}
+    for label in labels:
+        match = _LABEL.fullmatch(label)
+        if match is None:
+            raise Failure(f"{label!r} is not a label", "write it as key=value, for example --label env=prod")
+        found[match[1]] = match[2]
+    return found
+
+
+def cluster(name: str, access: Access, wish: Wish) -> Object:
+    """The Cluster object to create."""
+    spec: Object = {"provider": wish.provider, "displayName": wish.display_name or name}
+    if wish.description:
+        spec["description"] = wish.description
+    spec["access"] = access.spec() | ({"identity": "Impersonate"} if wish.impersonate else {})
+    return {
+        "apiVersion": "cluster.karpor.io/v1beta1",
+        "kind": "Cluster",
+        "metadata": {"name": name, "labels": pairs(wish.labels)},
+        "spec": spec,
+    }
+
+
+def register(gateway: client.Gateway, obj: Object) -> Object:
+    """Create the Cluster; nothing of it remains when the API refuses. Raises Failure."""
+    name = meta.name(obj)
+    try:
+        return gateway.create(client.CLUSTERS, obj)
+    except Refused as error:
+        if error.code == 409:
+            raise Failure(
+                f"a cluster {name} is registered already",
+                f"choose another name, or take that one away first: onepass cluster remove {name}",
+            ) from error
+        raise
+
+
+def verdict(gateway: client.Gateway, name: str, seconds: float = VERDICT_SECONDS) -> Object | None:
+    """The Cluster once the prober has looked at it, None when it has not within `seconds`."""
+    return gateway.wait(client.CLUSTERS, name, lambda obj: clusterviews.health(obj).known, seconds)
+
+
+def judged(result: Result, found: Object | None) -> Result:
+    """A registered cluster's result with the prober's word."""
+    if found is None:
+        why = f"the gateway has not looked at it yet: onepass cluster show {result.cluster}"
+        return replace(result, outcome="unhealthy", why=why)
+    health = clusterviews.health(found)
+    version = meta.text(meta.section(found, "status"), "version")
+    return replace(result, outcome="healthy" if health.healthy else "unhealthy", why=health.why, version=version)
+
+
+def named(context: str, taken: Iterable[str] = ()) -> str:
+    """A DNS label made of a context's name, with `-2`, `-3` ... while it is taken. Raises Failure."""
+    name = re.sub(r"[^a-z0-9]+", "-", context.lower()).strip("-")[:_LONGEST_NAME].strip("-")
+    if not name:
+        raise Failure(
+            f"no name for a cluster can be made of {context!r}", "register it with `onepass cluster add NAME`"
+        )
+    used = set(taken)
+    if name not in used:
+        return name
+    number = 2
+    while (candidate := f"{name[: _LONGEST_NAME - 4].rstrip('-')}-{number}") in used:
+        number += 1
+    return candidate
+
+
+@dataclass(slots=True)
+class Import:
+    """Every context of one kubeconfig. What is registered already, at the same endpoint, is left as it is."""
+
+    gateway: client.Gateway
+    config: Kubeconfig
+    wish: Wish
+    now: datetime
+
+    def run(
+        self, wait: bool, progress: Callable[[str, int], AbstractContextManager[Callable[[str], None]]]
+    ) -> list[Result]:
+        """One result a context, in the order of the file; `progress` shows a bar."""
+        contexts = self.config.contexts
+        registered = {
+            meta.name(obj): meta.text(meta.section(meta.section(obj, "spec"), "access"), "endpoint").rstrip("/")
+            for obj in self.gateway.list(client.CLUSTERS)
+        }
+        results: list[Result] = []
+        first: dict[str, str] = {}  # server -> the context by which it was taken
+        with progress("registering", len(contexts)) as step:
+            for context in contexts:
+                results.append(self._one(context, registered, first))
+                step(context)
+        if not wait:
+            return results
+        waiting = sum(result.outcome == "registered" for result in results)
+        with progress("waiting for the first probe", waiting) as step:
+            for at, result in enumerate(results):
+                if result.outcome == "registered":
+                    results[at] = judged(result, verdict(self.gateway, result.cluster))
+                    step(result.cluster)
+        return results
+
+    def _one(self, context: str, registered: dict[str, str], first: dict[str, str]) -> Result:
+        server = self.config.server(context)
+        if server and (server == self.gateway.url or server.startswith(f"{self.gateway.url}/")):
+            return Result(context, "", "skipped", "it leads to this gateway itself")
+        if server in first:
+            return Result(context, "", "skipped", f"the same cluster as context {first[server]}")
+        known = next((name for name, endpoint in registered.items() if endpoint == server), "")
+        if known:
+            return Result(context, known, "skipped", "registered already")
+        try:
+            access = self.config.read(context, now=self.now)
+            name = named(context, registered)
+            register(self.gateway, cluster(name, access, replace(self.wish, display_name=context)))
+        except Failure as error:
+            return Result(
+                context, "", "failed", f"{error.what}; {error.hint.splitlines()[0]}" if error.hint else error.what
+            )
+        registered[name] = server
+        first[server] = context
+        return Result(context, name, "registered", "; ".join(access.warnings))

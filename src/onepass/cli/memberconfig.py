@@ -1,0 +1,253 @@
+"""What a Cluster needs, read out of a user's kubeconfig (client-go's clientcmd API, v1).
+
+Everything the gateway could not use, or could not use for long, is refused with a sentence that says what to do.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import jwt
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from onepass.api import meta
+from onepass.api.meta import Object
+from onepass.cli import durations
+from onepass.cli.failure import Failure
+
+_ADVICE = """give OnePass a service account of its own on that cluster, and register with its token:
+  K="kubectl --context {0}"
+  $K -n kube-system create serviceaccount onepass
+  $K create clusterrolebinding onepass --clusterrole cluster-admin --serviceaccount kube-system:onepass
+  kubectl config set-credentials {0}-onepass --token "$($K -n kube-system create token onepass --duration 720h)"
+  kubectl config set-context {0}-onepass --cluster {1} --user {0}-onepass
+then name the context {0}-onepass here"""
+_SOON = timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How one context reaches its cluster. PEM as bytes; `warnings` are sentences for whoever registers it."""
+
+    context: str
+    server: str
+    ca: bytes = b""
+    server_name: str = ""
+    insecure: bool = False
+    proxy_url: str = ""
+    certificate: bytes = b""
+    private_key: bytes = field(default=b"", repr=False)
+    token: str = field(default="", repr=False)
+    warnings: tuple[str, ...] = ()
+
+    def spec(self) -> Object:
+        """As `Cluster.spec.access`; the API has one kind of credential a cluster, and a certificate goes first."""
+        access: Object = {"endpoint": self.server}
+        if self.ca:
+            access["caBundle"] = base64.b64encode(self.ca).decode()
+        if self.server_name:
+            access["serverName"] = self.server_name
+        if self.insecure:
+            access["insecure"] = True
+        if self.proxy_url:
+            access["proxyURL"] = self.proxy_url
+        if self.certificate:
+            access["credential"] = {
+                "type": "X509Certificate",
+                "x509": {
+                    "certificate": base64.b64encode(self.certificate).decode(),
+                    "privateKey": base64.b64encode(self.private_key).decode(),
+                },
+            }
+        else:
+            access["credential"] = {"type": "ServiceAccountToken", "serviceAccountToken": self.token}
+        return access
+
+
+class Kubeconfig:
+    """One kubeconfig file. Relative paths in it start at its folder, as in client-go."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises Failure when the file is not there or is no kubeconfig."""
+        self._path = path.expanduser()
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            raise Failure(f"there is no file {self._path}", "name the member's kubeconfig with --kubeconfig") from None
+        except OSError as error:
+            raise Failure(f"{self._path} cannot be read ({error.strerror})") from error
+        try:
+            config = yaml.safe_load(content)
+        except (yaml.YAMLError, ValueError) as error:
+            where = getattr(error, "problem_mark", None)
+            line = f", line {where.line + 1}" if where is not None else ""
+            raise Failure(f"{self._path} is not YAML{line}") from error
+        if not isinstance(config, dict) or not isinstance(config.get("contexts"), list):
+            raise Failure(f"{self._path} is not a kubeconfig: it has no list of contexts")
+        self._contexts = _named(config, "contexts", "context")
+        self._clusters = _named(config, "clusters", "cluster")
+        self._users = _named(config, "users", "user")
+        self._current = meta.text(config, "current-context")
+
+    @property
+    def contexts(self) -> Sequence[str]:
+        """Names, in the order of the file."""
+        return tuple(self._contexts)
+
+    def server(self, context: str) -> str:
+        """The URL that a context leads to, "" when it leads nowhere; for telling duplicates apart."""
+        cluster = meta.text(self._contexts.get(context, {}), "cluster")
+        return meta.text(self._clusters.get(cluster, {}), "server").rstrip("/")
+
+    def read(self, context: str = "", *, now: datetime) -> Access:
+        """How `context`, by default the current one, reaches its cluster. Raises Failure."""
+        context = context or self._current
+        if not context:
+            raise Failure(f"{self._path} has no current context", self._choices())
+        if context not in self._contexts:
+            raise Failure(f"{self._path} has no context {context!r}", self._choices())
+        place = self._contexts[context]
+        cluster = self._part(context, "cluster", self._clusters, place)
+        user = self._part(context, "user", self._users, place)
+        server = meta.text(cluster, "server").rstrip("/")
+        where = f"context {context}"
+        if urlsplit(server).scheme != "https":
+            raise Failure(
+                f"{where}: the server {server!r} is not an https:// address", "a member is reached by TLS only"
+            )
+        self._usable(context, meta.text(place, "cluster"), user)
+        certificate = self._bytes(where, user, "client-certificate")
+        private_key = self._bytes(where, user, "client-key")
+        token = self._token(where, user)
+        if not certificate and not token:
+            raise Failure(f"{where}: its user has neither a client certificate nor a token", self._advice(context))
+        warnings = _check_certificate(where, certificate, private_key, now) if certificate else ()
+        if token and not certificate:
+            warnings = _check_token(where, token, now)
+            if meta.text(user, "tokenFile"):
+                warnings += (f"{where}: the token was copied from its file now, and will not follow when that changes",)
+        return Access(
+            context=context,
+            server=server,
+            ca=self._bytes(where, cluster, "certificate-authority"),
+            server_name=meta.text(cluster, "tls-server-name"),
+            insecure=cluster.get("insecure-skip-tls-verify") is True,
+            proxy_url=meta.text(cluster, "proxy-url"),
+            certificate=certificate,
+            private_key=private_key if certificate else b"",
+            token="" if certificate else token,
+            warnings=tuple(warnings),
+        )
+
+    def _choices(self) -> str:
+        if not self._contexts:
+            return "it has no context at all"
+        return f"choose one with --context: {', '.join(self._contexts)}"
+
+    def _part(self, context: str, kind: str, parts: Mapping[str, Object], place: Object) -> Object:
+        wanted = meta.text(place, kind)
+        if wanted not in parts:
+            named = f"names the {kind} {wanted!r}, which is not there" if wanted else f"names no {kind}"
+            raise Failure(f"{self._path}: context {context} {named}")
+        return parts[wanted]
+
+    def _advice(self, context: str) -> str:
+        return _ADVICE.format(context, meta.text(self._contexts[context], "cluster"))
+
+    def _usable(self, context: str, cluster: str, user: Object) -> None:
+        """Refuses the ways of logging in that only work where a person and their programs are."""
+        advice = _ADVICE.format(context, cluster)
+        where = f"context {context}"
+        if user.get("exec"):
+            program = meta.text(meta.section(user, "exec"), "command") or "a program"
+            raise Failure(f"{where} logs in by running {program}, which the gateway does not do", advice)
+        if user.get("auth-provider"):
+            raise Failure(f"{where} logs in by an auth-provider, which Kubernetes itself has removed", advice)
+        if user.get("username") or user.get("password"):
+            raise Failure(f"{where} logs in by a password, which Kubernetes itself has removed", advice)
+        for key in ("as", "as-groups", "as-uid", "as-user-extra"):
+            if user.get(key):
+                raise Failure(f"{where} acts as somebody else ({key}), which a stored credential cannot", advice)
+
+    def _bytes(self, where: str, part: Object, key: str) -> bytes:
+        """`KEY-data` in base64, else the content of the file that `KEY` names; b"" for neither."""
+        encoded = meta.text(part, f"{key}-data")
+        if encoded:
+            try:
+                return base64.b64decode(encoded, validate=False)
+            except binascii.Error as error:
+                raise Failure(f"{where}: {key}-data is not base64") from error
+        named = meta.text(part, key)
+        return self._file(where, key, named) if named else b""
+
+    def _file(self, where: str, key: str, named: str) -> bytes:
+        path = self._path.parent / named
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise Failure(f"{where}: {key} names {path}, which cannot be read ({error.strerror})") from error
+
+    def _token(self, where: str, user: Object) -> str:
+        named = meta.text(user, "tokenFile")
+        if not named:
+            return meta.text(user, "token").strip()
+        return self._file(where, "tokenFile", named).decode(errors="replace").strip()
+
+
+def _named(config: Mapping[str, object], plural: str, singular: str) -> dict[str, Object]:
+    """The list of named things as a mapping; of two with one name the first counts, as in client-go."""
+    found: dict[str, Object] = {}
+    entries = config.get(plural)
+    for entry in entries if isinstance(entries, list) else []:
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get(singular), dict):
+            found.setdefault(entry["name"], entry[singular])
+    return found
+
+
+def _check_certificate(where: str, certificate: bytes, private_key: bytes, now: datetime) -> tuple[str, ...]:
+    if not private_key:
+        raise Failure(f"{where}: there is a client certificate, but no client key")
+    try:
+        leaf = x509.load_pem_x509_certificate(certificate)
+    except ValueError as error:
+        raise Failure(f"{where}: the client certificate cannot be read ({error})") from error
+    try:
+        key = serialization.load_pem_private_key(private_key, None)
+    except TypeError as error:
+        raise Failure(f"{where}: the client key is encrypted", "decrypt it first: openssl pkey -in KEY") from error
+    except ValueError as error:
+        raise Failure(f"{where}: the client key cannot be read ({error})") from error
+    shape = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if key.public_key().public_bytes(*shape) != leaf.public_key().public_bytes(*shape):
+        raise Failure(f"{where}: the client certificate and the client key do not belong together")
+    if leaf.not_valid_before_utc > now:
+        raise Failure(
+            f"{where}: the client certificate is valid only {durations.clock(leaf.not_valid_before_utc, now)}"
+        )
+    return _expiry(where, "client certificate", leaf.not_valid_after_utc, now)
+
+
+def _check_token(where: str, token: str, now: datetime) -> tuple[str, ...]:
+    """A token that is no JWT, or has no end, passes: only the member can judge it."""
+    if any(c.isspace() or not c.isprintable() or not c.isascii() for c in token):
+        raise Failure(f"{where}: the token has characters that no token has")
+    try:
+        ends = jwt.decode(token, options={"verify_signature": False, "verify_exp": False}).get("exp")
+    except jwt.InvalidTokenError:
+        return ()
+    if not isinstance(ends, int | float) or not 0 < ends < 253_402_300_800:  # until the year 9999, datetime's last
+        return ()
+    return _expiry(where, "token", datetime.fromtimestamp(ends, UTC), now)
+
+
+def _expiry(where: str, what: str, ends: datetime, now: datetime) -> tuple[str, ...]:
+    told = durations.clock(ends, now)
+    if ends <= now:
+        raise Failure(f"{where}: the {what} has expired ({told})", "get a new one from whoever runs that cluster")
+    return (f"{where}: the {what} expires {told}; register again before then",) if ends - now < _SOON else ()

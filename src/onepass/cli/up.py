@@ -1,0 +1,67 @@
+"""`onepass up`: run a gateway in the foreground."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from onepass.cli.failure import Failure
+from onepass.runtime import settings
+
+
+def up(
+    ctx: typer.Context,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where everything is kept: database, certificates, sockets, logs. Default: .onepass.",
+            show_default=False,
+        ),
+    ] = None,
+    listen: Annotated[str, typer.Option(help="The address and port of the gateway.")] = settings.DEFAULT_LISTEN,
+    storage: Annotated[
+        str,
+        typer.Option(
+            help="The database, as sqlite:///PATH. Default: onepass.db in the data directory.", show_default=False
+        ),
+    ] = "",
+    sandbox: Annotated[
+        int, typer.Option(min=0, max=16, help="How many sandbox member clusters to run beside it, on loopback only.")
+    ] = 0,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="A further DNS name or IP address for the gateway's certificate; repeatable."),
+    ] = None,
+    allow_exec: Annotated[
+        list[str] | None,
+        typer.Option(help="A program that a Cluster's execConfig may run on this machine; repeatable."),
+    ] = None,
+) -> None:
+    """Run a gateway in the foreground, until Ctrl-C.
+
+    The first start makes certificates and an administrator's kubeconfig, DIR/admin.kubeconfig, with a context for the
+    gateway and one for each member cluster; later starts find them again.
+    A line that begins "onepass is ready: https://" tells scripts that requests are answered.
+
+    [bold]Examples[/]
+
+    onepass up --sandbox 2
+    onepass up --data-dir /var/lib/onepass --listen 0.0.0.0:6443 --name gateway.example.com
+    """
+    from onepass.cli import options
+    from onepass.runtime import serve
+
+    root = ctx.find_root().obj
+    before = root.data_dir if isinstance(root, options.Root) else None
+    try:
+        chosen = settings.Settings(
+            data_dir=data_dir or before or Path(".onepass"),
+            listen=settings.Listen.parse(listen),
+            storage=storage,
+            sandbox=sandbox,
+            names=tuple(name or ()),
+            exec_allowed=frozenset(allow_exec or ()),
+        )
+        serve.up(chosen)
+    except settings.SettingsError as error:
+        raise Failure(str(error)) from error
