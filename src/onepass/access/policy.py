@@ -17,9 +17,9 @@ class Rule:
 
     verbs: frozenset[str]
     groups: frozenset[str] = frozenset()
-    resources: frozenset[str] = frozenset()  # "pods", "pods/log", "*", "*/log", "pods/*"
+    resources: frozenset[str] = frozenset()  # "pods", "pods/log", "*/log"; "*" is any, subresources too; no "pods/*"
     names: frozenset[str] = frozenset()  # empty: any name, and requests without one
-    namespaces: frozenset[str] = frozenset()
+    namespaces: frozenset[str] = frozenset()  # when given, what lies in no namespace is outside too
     paths: tuple[str, ...] = ()  # non-resource paths; a trailing "*" matches any rest
 
 

@@ -86,6 +86,11 @@ def parse(method: str, path: str, query: str, upgrade: bool) -> Attributes:
     return attributes(method, decode(path), query, upgrade)
 
 
+def verb_of(method: str, upgrade: bool) -> str:
+    """The verb on `clusters/proxy` that carries a request of this method; "" for a method that has none."""
+    return "create" if upgrade else _VERBS.get(method, "")
+
+
 def attributes(method: str, path: str, query: str, upgrade: bool) -> Attributes:
     """As `parse`, for a path that `decode` has passed, or the inner path of a `member`."""
     parts = [part for part in path.split("/") if part]

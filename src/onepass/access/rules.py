@@ -1,0 +1,275 @@
+"""May they: RBAC for the gateway's own API, RBAC and passes for a request to a member.
+
+Rules are the union; there is no deny. How a rule matches is kube-apiserver's rule exactly
+(k8s.io/kubernetes/pkg/apis/rbac/v1/evaluation_helpers.go); what a pass adds is a cluster, a time and namespaces.
+gateway/gatekeeper.lua decides the same for members; tests/unit/test_differential.py holds the two together.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from onepass.access import refusals, requestinfo
+from onepass.access.attributes import Attributes
+from onepass.access.identity import ANONYMOUS, Identity
+from onepass.access.policy import Binding, Grant, Mode, Policy, Rule, Subjects
+
+CLUSTERS = "cluster.karpor.io"
+_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]+):([a-z0-9.-]+)")
+_DISCOVERY = frozenset({"/api", "/apis", "/healthz", "/livez", "/openapi", "/readyz", "/version", "/version/"})
+_DISCOVERY_UNDER = ("/api/", "/apis/", "/openapi/")
+_SELF_REVIEWS = frozenset(
+    {
+        ("authentication.k8s.io", "selfsubjectreviews"),
+        ("authorization.k8s.io", "selfsubjectaccessreviews"),
+        ("authorization.k8s.io", "selfsubjectrulesreviews"),
+    }
+)
+# The verb on `clusters/proxy` that carries a request of this verb; others only "*" carries.
+_CARRIERS = {"list": "get", "watch": "get", "deletecollection": "delete", "head": "get", "post": "create"}
+_CARRIERS |= {"put": "update"} | {verb: verb for verb in ("get", "create", "update", "patch", "delete")}
+_CARRIED = {"get": ("get", "list", "watch"), "delete": ("delete", "deletecollection")}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a request is allowed; `reason` names the rule that allows it."""
+
+    allowed: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What happens to a request to a member: carried when `code` is 200, else refused with `code` and `message`."""
+
+    code: int
+    message: str = ""
+    origin: str = ""  # the binding or the pass that carries it
+    mode: Mode = "Gateway"
+    until: int | None = None  # Unix seconds at which the right ends; None: it has no end
+    here: bool = False  # a question about oneself, which the gateway answers from its own rules
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One rule's worth of permission for a request."""
+
+    origin: str
+    mode: Mode
+    until: int | None
+
+    def rank(self) -> tuple[bool, float]:
+        return self.mode == "Gateway", float("inf") if self.until is None else self.until
+
+
+def allows(policy: Policy, identity: Identity, attributes: Attributes) -> Verdict:
+    """Whether RBAC allows a request to the gateway's own API."""
+    for binding in _bindings(policy, identity, attributes.namespace):
+        if any(matches(rule, attributes) for rule in binding.rules):
+            return Verdict(True, f"RBAC: allowed by {binding.origin}")
+    return Verdict(False)
+
+
+def rules_for(policy: Policy, identity: Identity, namespace: str) -> tuple[Rule, ...]:
+    """Every rule that RBAC gives someone in a namespace of the gateway's own API, cluster-wide ones among them."""
+    rules = (rule for binding in _bindings(policy, identity, namespace) for rule in binding.rules)
+    return tuple(dict.fromkeys(rules))
+
+
+def decide(
+    policy: Policy,
+    identity: Identity,
+    cluster: str,
+    method: str,
+    attributes: Attributes,
+    upgrade: bool,
+    now: float,
+    impersonation: Identity | None = None,
+) -> Decision:
+    """Whether a request to a member is carried, as whom, and how long the right lasts.
+
+    `attributes` are those of the inner request, `now` Unix seconds, `impersonation` whom the client asked to act as
+    (with an empty user when it named only groups or the like).
+    """
+    if impersonation and not impersonation.user:
+        return Decision(400, refusals.NO_USER)
+    refused = Decision(403, refusals.denied(identity.user, cluster, attributes))
+    if cluster not in policy.targets:
+        return Decision(404, refusals.no_cluster(cluster)) if _may_know(policy, identity, cluster) else refused
+    carrier = requestinfo.verb_of(method, upgrade)
+    self_review = _is_self_review(attributes) and not upgrade
+    free = self_review or (carrier == "get" and _is_discovery(attributes))
+    ways = list(_ways(policy, identity, cluster, carrier, attributes, now, free))
+    if not ways:
+        return refused
+    if identity.user.startswith("system:"):
+        ways = [way for way in ways if way.mode == "Gateway"]
+        if not ways:
+            return Decision(403, refusals.denied(identity.user, cluster, attributes, refusals.NEVER_USERS))
+    best = max(ways, key=_Way.rank)
+    until = best.until
+    for wanted in _wanted(impersonation) if impersonation else ():
+        right = _impersonating(policy, identity, cluster, wanted, now)
+        if isinstance(right, str):
+            return Decision(403, right)
+        until = min((end for end in (until, right.until) if end is not None), default=None)
+    here = self_review and best.mode == "Gateway" and impersonation is None
+    return Decision(200, "", best.origin, best.mode, until, here)
+
+
+def review(policy: Policy, identity: Identity, cluster: str, attributes: Attributes, now: float) -> Verdict:
+    """What a SubjectAccessReview about a member answers: whether `decide` would carry such a request."""
+    if cluster not in policy.targets:
+        return Verdict(False)
+    if attributes.verb == "impersonate":
+        right = _impersonating(policy, identity, cluster, attributes, now)
+        return Verdict(False, right) if isinstance(right, str) else Verdict(True, f"allowed by {right.origin}")
+    carrier = _CARRIERS.get(attributes.verb, "")
+    free = _is_self_review(attributes) or (carrier == "get" and _is_discovery(attributes))
+    ways = list(_ways(policy, identity, cluster, carrier, attributes, now, free))
+    return Verdict(True, f"allowed by {max(ways, key=_Way.rank).origin}") if ways else Verdict(False)
+
+
+def member_rules(policy: Policy, identity: Identity, cluster: str, namespace: str, now: float) -> tuple[Rule, ...]:
+    """Every rule that someone has on a member, in a namespace there ("" for cluster scope)."""
+    if cluster not in policy.targets:
+        return ()
+    rules: list[Rule] = []
+    for binding in _bindings(policy, identity, ""):
+        for rule in (rule for rule in binding.rules if _concerns_proxy(rule, cluster)):
+            verbs = frozenset(inner for verb in rule.verbs for inner in _CARRIED.get(verb, (verb,)))
+            rules.append(Rule(verbs, frozenset({"*"}), frozenset({"*"}), paths=("*",)))
+    for grant in _grants(policy, identity, cluster, now):
+        rules.extend(r for r in grant.rules if not r.namespaces or r.namespaces & {"*", namespace})
+    if rules:
+        reviews = frozenset(resource for _, resource in _SELF_REVIEWS)
+        rules.append(Rule(frozenset({"create"}), frozenset(group for group, _ in _SELF_REVIEWS), reviews))
+        paths = tuple(sorted(_DISCOVERY)) + tuple(f"{path}*" for path in _DISCOVERY_UNDER)
+        rules.append(Rule(frozenset({"get"}), paths=paths))
+    return tuple(dict.fromkeys(rules))
+
+
+def matches(rule: Rule, attributes: Attributes) -> bool:
+    """Whether one rule covers one request."""
+    if not rule.verbs & {"*", attributes.verb} or (
+        rule.namespaces and not rule.namespaces & {"*", attributes.namespace}
+    ):
+        return False
+    if not attributes.is_resource:
+        return any(_covers(path, attributes.path) for path in rule.paths)
+    wanted = {"*", attributes.qualified}
+    if attributes.subresource:
+        wanted.add(f"*/{attributes.subresource}")
+    return bool(
+        rule.groups & {"*", attributes.group}
+        and rule.resources & wanted
+        and (not rule.names or attributes.name in rule.names)
+    )
+
+
+def _covers(pattern: str, path: str) -> bool:
+    return pattern in ("*", path) or (pattern.endswith("*") and path.startswith(pattern.rstrip("*")))
+
+
+def _indices(subjects: Subjects, identity: Identity) -> list[int]:
+    found = set(subjects.users.get(identity.user, ()))
+    for group in identity.groups:
+        found.update(subjects.groups.get(group, ()))
+    return sorted(found)
+
+
+def _bindings(policy: Policy, identity: Identity, namespace: str) -> Iterator[Binding]:
+    for index in _indices(policy.bound, identity):
+        if policy.bindings[index].namespace in ("", namespace):
+            yield policy.bindings[index]
+
+
+def _grants(policy: Policy, identity: Identity, cluster: str, now: float) -> Iterator[Grant]:
+    for index in _indices(policy.granted, identity):
+        grant = policy.grants[index]
+        begun = grant.not_before is None or grant.not_before <= now
+        if begun and (grant.not_after is None or now < grant.not_after) and grant.clusters & {"*", cluster}:
+            yield grant
+
+
+def _ways(
+    policy: Policy, identity: Identity, cluster: str, carrier: str, attributes: Attributes, now: float, free: bool
+) -> Iterator[_Way]:
+    """Every way in which a request may be carried, in the order of the policy. `free`: any right at all will do."""
+    target = policy.targets[cluster]
+    proxy = Attributes(carrier, "", True, CLUSTERS, "", "clusters", "proxy", "", cluster)
+    for binding in _bindings(policy, identity, ""):
+        if any(matches(rule, proxy) or (free and _concerns_proxy(rule, cluster)) for rule in binding.rules):
+            yield _Way(binding.origin, target.mode, None)
+    for grant in _grants(policy, identity, cluster, now):
+        if free or any(matches(rule, attributes) for rule in grant.rules):
+            mode: Mode = "Impersonate" if "Impersonate" in (grant.mode, target.mode) else "Gateway"
+            yield _Way(grant.origin, mode, grant.not_after)
+
+
+def _concerns_proxy(rule: Rule, cluster: str) -> bool:
+    """Whether a rule gives any verb at all on the member."""
+    resources = rule.resources & {"*", "clusters/proxy", "*/proxy"}
+    return bool(
+        rule.verbs and rule.groups & {"*", CLUSTERS} and resources and (not rule.names or cluster in rule.names)
+    )
+
+
+def _is_self_review(attributes: Attributes) -> bool:
+    asked = (attributes.group, attributes.resource)
+    outside = attributes.name or attributes.namespace or attributes.subresource
+    return attributes.verb == "create" and asked in _SELF_REVIEWS and not outside
+
+
+def _is_discovery(attributes: Attributes) -> bool:
+    """Discovery, version, OpenAPI and health: the paths of Kubernetes' own ClusterRole system:discovery."""
+    path = attributes.path
+    return not attributes.is_resource and (path in _DISCOVERY or path.startswith(_DISCOVERY_UNDER))
+
+
+def _may_know(policy: Policy, identity: Identity, cluster: str) -> bool:
+    """Whether someone may learn which clusters there are."""
+    asking = (
+        Attributes("list", "", True, CLUSTERS, "", "clusters"),
+        Attributes("get", "", True, CLUSTERS, "", "clusters", "", "", cluster),
+    )
+    rules = [rule for binding in _bindings(policy, identity, "") for rule in binding.rules]
+    return any(matches(rule, attributes) for rule in rules for attributes in asking)
+
+
+def _wanted(impersonation: Identity) -> Iterable[Attributes]:
+    """What must be allowed for each value (k8s.io/apiserver/pkg/endpoints/filters/impersonation.go)."""
+    if account := _ACCOUNT.fullmatch(impersonation.user):
+        yield Attributes("impersonate", "", True, "", "v1", "serviceaccounts", "", account[1], account[2])
+    else:
+        yield Attributes("impersonate", "", True, "", "v1", "users", "", "", impersonation.user)
+    for group in impersonation.groups:
+        yield Attributes("impersonate", "", True, "", "v1", "groups", "", "", group)
+    if impersonation.uid:
+        yield Attributes("impersonate", "", True, "authentication.k8s.io", "v1", "uids", "", "", impersonation.uid)
+    for key, values in sorted(impersonation.extra.items()):
+        for value in values:
+            yield Attributes("impersonate", "", True, "authentication.k8s.io", "v1", "userextras", key, "", value)
+
+
+def _impersonating(policy: Policy, identity: Identity, cluster: str, wanted: Attributes, now: float) -> _Way | str:
+    """The right to act as one user, group, uid or extra value on a member, or why there is none.
+
+    Either RBAC gives it cluster-wide (the gateway's namespaces are not the member's), or a pass does.
+    """
+    if wanted.resource == "groups" and wanted.name.startswith("system:"):
+        return refusals.denied(identity.user, cluster, wanted, refusals.NEVER_GROUPS)
+    if wanted.resource == "users" and wanted.name == ANONYMOUS:
+        return refusals.denied(identity.user, cluster, wanted, refusals.NEVER_ANONYMOUS)
+    ways = [
+        _Way(binding.origin, "Gateway", None)
+        for binding in _bindings(policy, identity, "")
+        if any(matches(rule, wanted) for rule in binding.rules)
+    ]
+    ways += [
+        _Way(grant.origin, "Gateway", grant.not_after)
+        for grant in _grants(policy, identity, cluster, now)
+        if any(matches(rule, wanted) for rule in grant.rules)
+    ]
+    return max(ways, key=_Way.rank) if ways else refusals.denied(identity.user, cluster, wanted)
