@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
 
 
 class Model(BaseModel):
@@ -35,6 +36,8 @@ API_VERSION = Field(
     description="The versioned schema of this representation of an object, as GROUP/VERSION (the core group: VERSION).",
 )
 KIND = Field("", description="The kind of object that this is, in CamelCase. It cannot be changed.")
+
+BYTES: JsonDict = {"format": "byte"}  # a Go []byte: base64 in JSON
 
 
 class OwnerReference(Model):
@@ -137,7 +140,7 @@ class Condition(Model):
     message: str | None = Field(None, description="Why, as a sentence for people.")
 
 
-CONDITIONS = {
+CONDITIONS: JsonDict = {
     "x-kubernetes-patch-strategy": "merge",
     "x-kubernetes-patch-merge-key": "type",
     "x-kubernetes-list-type": "map",
