@@ -48,11 +48,12 @@ func startPod(ctx context.Context) (*pod, error) {
 		for err == nil {
 			_ = command.Wait()
 			p.ended(command)
-			p.current().output.Close()
 			if ctx.Err() != nil {
 				return
 			}
+			past := p.current()
 			command, err = p.startMain()
+			past.output.Close() // only now, so that whoever sees the end of one run finds the next
 		}
 	}()
 	return p, nil

@@ -1,0 +1,95 @@
+"""Runs gomember, the member cluster made of Kubernetes' own streaming libraries, and asks it what it saw."""
+
+import json
+import ssl
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+from tests.programs import golang
+
+SOURCE = Path(__file__).parent / "gomember"
+
+
+class Proof(TypedDict, total=False):
+    """A credential as the end-to-end fixture's `register` takes it."""
+
+    certificate: bytes
+    key: bytes
+    token: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request as the member received it. `by` is the credential it came with: "x509", "token" or ""."""
+
+    proto: str
+    method: str
+    uri: str
+    host: str
+    by: str
+    peer: str
+    header: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True)
+class GoMember:
+    """A running gomember: how it is reached, PEM as text."""
+
+    endpoint: str
+    ca: str
+    certificate: str
+    key: str
+    token: str
+    process: subprocess.Popen[str]
+
+    def proof(self, by: str) -> Proof:
+        """One of the two credentials: "x509" or "token"."""
+        if by == "token":
+            return {"token": self.token}
+        return {"certificate": self.certificate.encode(), "key": self.key.encode()}
+
+    def seen(self) -> list[Seen]:
+        """The newest requests, oldest first; these questions themselves are not among them."""
+        context = ssl.create_default_context(cadata=self.ca)
+        request = urllib.request.Request(
+            f"{self.endpoint}/debug/requests", headers={"Authorization": f"Bearer {self.token}"}
+        )
+        with urllib.request.urlopen(request, context=context, timeout=10) as response:
+            return [Seen(**each) for each in json.load(response)]
+
+
+@contextmanager
+def running(*, http2: bool = True) -> Iterator[GoMember]:
+    """A member on a free loopback port, until the end of the block. Raises golang.GoMissing."""
+    executable = golang.build(SOURCE)
+    with tempfile.TemporaryFile("w+") as complaints:
+        process = subprocess.Popen(
+            [str(executable), f"-http2={str(http2).lower()}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            if not line:
+                process.wait(timeout=10)
+                complaints.seek(0)
+                raise AssertionError(f"gomember did not start: {complaints.read()}")
+            yield GoMember(**json.loads(line), process=process)
+        finally:
+            process.stdin.close()
+            process.stdout.close()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
