@@ -1,0 +1,97 @@
+"""Objects to the data plane: compiles the policy and the members, and hands the whole to the discovery service.
+
+Changes are held for a moment, so that an import of a hundred clusters is a few snapshots and not a hundred; the moment
+has an end, so that a steady stream of changes cannot starve it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from onepass.access.policy import Policy
+from onepass.api import meta
+from onepass.api.meta import Object
+from onepass.controllers.feed import Objects
+from onepass.gateway.ir import Member
+
+CLUSTERS = "clusters.cluster.karpor.io"
+HOLD_SECONDS = 0.005  # a change waits this long for its neighbours
+HOLD_LONGEST_SECONDS = 0.05
+
+log = structlog.get_logger(__name__)
+
+
+class Secrets(Protocol):
+    """Where the write-only part of a cluster is read; raises when it cannot be unsealed."""
+
+    async def secret(self, name: str, uid: str) -> bytes | None: ...
+
+
+class Plane(Protocol):
+    """Takes what the data plane should be. `member` may raise ValueError for a cluster that cannot be one."""
+
+    def policy(self) -> Policy: ...
+
+    def member(self, cluster: Object, secret: bytes | None) -> Member: ...
+
+    def show(self, policy: Policy, members: dict[str, Member]) -> None: ...
+
+
+@dataclass(slots=True)
+class Publish:
+    """The controller. It keeps the members it made, by the generation of their cluster, so that only changes cost."""
+
+    objects: Objects
+    secrets: Secrets
+    plane: Plane
+    published: Callable[[int], None] = lambda _generation: None
+    _members: dict[str, tuple[object, Member | None]] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        generation = -1
+        while True:
+            generation = await self.objects.changed(generation)
+            generation = await self._held(generation)
+            await self.publish()
+            self.published(generation)
+
+    async def _held(self, generation: int) -> int:
+        clock = asyncio.get_running_loop().time
+        end = clock() + HOLD_LONGEST_SECONDS
+        while (left := end - clock()) > 0:
+            try:
+                async with asyncio.timeout(min(HOLD_SECONDS, left)):
+                    generation = await self.objects.changed(generation)
+            except TimeoutError:
+                break
+        return generation
+
+    async def publish(self) -> None:
+        """One snapshot of everything."""
+        clusters = self.objects.list(CLUSTERS)
+        members: dict[str, tuple[object, Member | None]] = {}
+        for cluster in clusters:
+            name = meta.name(cluster)
+            key = _key(cluster)
+            known = self._members.get(name)
+            members[name] = known if known and known[0] == key else (key, await self._member(cluster))
+        self._members = members
+        self.plane.show(self.plane.policy(), {name: member for name, (_, member) in members.items() if member})
+
+    async def _member(self, cluster: Object) -> Member | None:
+        name = meta.name(cluster)
+        try:
+            return self.plane.member(cluster, await self.secrets.secret(name, meta.uid(cluster)))
+        except Exception as error:  # noqa: BLE001  one bad cluster must not keep the others from being published
+            log.warning("cluster is not published", cluster=name, error=str(error))
+            return None
+
+
+def _key(cluster: Object) -> object:
+    """What a member is made of: the spec, by its generation, and the protocol that the probe saw."""
+    generation = meta.section(cluster, "metadata").get("generation")
+    return meta.uid(cluster), generation, meta.section(cluster, "status").get("alpn")
