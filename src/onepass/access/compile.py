@@ -4,271 +4,133 @@ An object that cannot be read grants nothing and stops nothing else: there is no
 Objects are compiled in the order of their names, so that equal objects give an equal policy.
 """
 
-import base64
-import functools
-import math
-import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
-from urllib.parse import urlsplit
 
-from cryptography import x509
-
+from onepass.access import reading
 from onepass.access.labels import Index
-from onepass.access.policy import Binding, Grant, Mode, Policy, Rule, Subjects, Target
+from onepass.access.policy import Binding, Grant, Policy, Rule, Subjects
+from onepass.access.reading import PassHeld, Role, RoleHeld, RoleRules, Subject
 from onepass.api import meta
 from onepass.api.meta import Object
 
 T = TypeVar("T")
-
-# Both go into requests as they stand.
-_AUTHORITY = re.compile(r"[A-Za-z0-9.-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")
-_PREFIX = re.compile(r"[A-Za-z0-9/._~!$&'()*+,=:@%-]*")
+Order = tuple[str, str]
 
 Objects = Mapping[str, Sequence[Object]]
-Subject = tuple[str, str]  # "users" or "groups", and the name
 
-
-class Unreadable(ValueError):
-    """An object, or a field of it, is not what its kind says."""
+_RBAC = "rbac.authorization.k8s.io"
 
 
 def compile(objects: Objects) -> Policy:
-    """The policy of these objects, given by Resource.key (`passes.access.karpor.io`); a kind that is missing is empty."""
-    targets = dict(_each(objects, "clusters.cluster.karpor.io", _target))
-    clusters = Index({meta.name(obj): meta.labels(obj) for obj in objects.get("clusters.cluster.karpor.io", ())})
-    bindings = _all_bindings(objects)
-    grants = _each(objects, "passes.access.karpor.io", _Passes(clusters).grant)
-    return Policy(
-        bindings=tuple(binding for _, binding in bindings),
-        bound=_subjects([subjects for subjects, _ in bindings]),
-        grants=tuple(grant for _, grant in grants),
-        granted=_subjects([subjects for subjects, _ in grants]),
-        targets=targets,
-        accounts=dict(_each(objects, "serviceaccounts", _account)),
-        revoked=frozenset(_each(objects, "certificatesigningrequests.certificates.k8s.io", _revoked)),
-    )
+    """The policy of these objects, given by Resource.key (`passes.access.karpor.io`); a missing kind is empty."""
+    return Compiler().compile(objects)
 
 
-def _each(objects: Objects, key: str, read: Callable[[Object], T | None]) -> list[T]:
-    """What `read` makes of every object of a kind, in the order of their names; None and Unreadable leave one out."""
-    found: list[T] = []
-    for obj in sorted(objects.get(key, ()), key=lambda obj: (meta.namespace(obj), meta.name(obj))):
-        try:
-            made = read(obj)
-        except ValueError:
-            continue
-        if made is not None:
-            found.append(made)
-    return found
+class Compiler:
+    """Compiles again and again: an object that is still the same one in memory is not read a second time."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[int, tuple[Order, Object, object]]] = {}
+
+    def compile(self, objects: Objects) -> Policy:
+        """As the function `compile`; objects must not be altered once they were given."""
+        clusters = self._each(objects, "clusters.cluster.karpor.io", reading.cluster)
+        passes = self._each(objects, "passes.access.karpor.io", reading.grant)
+        roles = self._each(objects, f"clusterroles.{_RBAC}", reading.role)
+        rules = _aggregated(roles) | {
+            role.role: role.rules for role in self._each(objects, f"roles.{_RBAC}", reading.role)
+        }
+        wide = self._each(objects, f"clusterrolebindings.{_RBAC}", reading.binding)
+        narrow = self._each(objects, f"rolebindings.{_RBAC}", reading.binding)
+        bindings = [(held, rules[held.role]) for held in wide + narrow if rules.get(held.role)]
+        granted = _granted(passes, Index({each.target.name: each.labels for each in clusters}))
+        return Policy(
+            bindings=tuple(Binding(held.origin, rules, held.namespace) for held, rules in bindings),
+            bound=_subjects(held for held, _ in bindings),
+            grants=tuple(grant for _, grant in granted),
+            granted=_subjects(held for held, _ in granted),
+            targets={each.target.name: each.target for each in clusters},
+            accounts=dict(self._each(objects, "serviceaccounts", reading.account)),
+            revoked=frozenset(self._each(objects, "certificatesigningrequests.certificates.k8s.io", reading.revoked)),
+        )
+
+    def _each(self, objects: Objects, key: str, read: Callable[[Object], T | None]) -> list[T]:
+        """What `read` makes of every object of a kind, in the order of their names; without what says nothing."""
+        known = self._seen.get(key, {})
+        # An entry keeps its object alive, so an id that is found again is still that of the same object.
+        entries = [known.get(id(obj)) or (_order(obj), obj, _attempt(read, obj)) for obj in objects.get(key, ())]
+        self._seen[key] = {id(entry[1]): entry for entry in entries}
+        return [made for _, _, made in sorted(entries, key=lambda entry: entry[0]) if made is not None]  # type: ignore[misc]
 
 
-def _subjects(held: Sequence[frozenset[Subject]]) -> Subjects:
-    """Who holds which index."""
-    index: dict[str, dict[str, list[int]]] = {"users": defaultdict(list), "groups": defaultdict(list)}
-    for number, subjects in enumerate(held):
-        for sort, name in subjects:
-            index[sort][name].append(number)
-    users, groups = ({name: tuple(index[sort][name]) for name in sorted(index[sort])} for sort in ("users", "groups"))
-    return Subjects(users, groups)
-
-
-# -- fields -----------------------------------------------------------------------------------------------------------
-
-
-def _strings(obj: Object, key: str) -> frozenset[str]:
-    values = obj.get(key) or []
-    if not isinstance(values, list):
-        raise Unreadable(f"{key} is no list")
-    strings = [value for value in values if isinstance(value, str)]
-    if len(strings) != len(values):
-        raise Unreadable(f"{key} holds what is no string")
-    return frozenset(strings)
-
-
-def _mappings(obj: Object, key: str) -> list[Object]:
-    values = obj.get(key) or []
-    if not isinstance(values, list):
-        raise Unreadable(f"{key} is no list")
-    mappings = [value for value in values if isinstance(value, dict)]
-    if len(mappings) != len(values):
-        raise Unreadable(f"{key} holds what is no object")
-    return mappings
-
-
-def _moment(obj: Object, key: str) -> float | None:
-    """An RFC 3339 time as Unix seconds; None when there is none. Raises ValueError."""
-    value = obj.get(key)
-    if value is None:
-        return None
-    moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    if moment is None or moment.tzinfo is None:
-        raise Unreadable(f"{key} is no time with a zone")
-    return moment.timestamp()
-
-
-def _rule(obj: Object) -> Rule:
-    return Rule(
-        verbs=_strings(obj, "verbs"),
-        groups=_strings(obj, "apiGroups"),
-        resources=_strings(obj, "resources"),
-        names=_strings(obj, "resourceNames"),
-        namespaces=_strings(obj, "namespaces"),
-        paths=tuple(sorted(_strings(obj, "nonResourceURLs"))),
-    )
-
-
-def _held_by(obj: Object, namespace: str) -> frozenset[Subject]:
-    """RBAC subjects; a ServiceAccount without a namespace is in that of its binding."""
-    subjects: set[Subject] = set()
-    for subject in _mappings(obj, "subjects"):
-        name = meta.text(subject, "name")
-        match meta.text(subject, "kind"):
-            case "User" if name:
-                subjects.add(("users", name))
-            case "Group" if name:
-                subjects.add(("groups", name))
-            case "ServiceAccount" if name and (home := meta.text(subject, "namespace") or namespace):
-                subjects.add(("users", f"system:serviceaccount:{home}:{name}"))
-            case kind:
-                raise Unreadable(f"{kind!r} {name!r} is no subject")
-    return frozenset(subjects)
-
-
-# -- RBAC -------------------------------------------------------------------------------------------------------------
-
-
-def _all_bindings(objects: Objects) -> list[tuple[frozenset[Subject], Binding]]:
-    roles: dict[tuple[str, str], tuple[Rule, ...]] = {}
-    roles.update((("", name), rules) for name, rules in _cluster_roles(objects).items())
-    roles.update(_each(objects, "roles.rbac.authorization.k8s.io", lambda obj: (_where(obj), _rules(obj))))
-
-    def binding(obj: Object) -> tuple[frozenset[Subject], Binding] | None:
-        namespace, name = _where(obj)
-        to = meta.section(obj, "roleRef")
-        home = namespace if meta.text(to, "kind") == "Role" else ""
-        if meta.text(to, "kind") not in ("ClusterRole", "Role") or (meta.text(to, "kind") == "Role" and not namespace):
-            return None
-        rules = roles.get((home, meta.text(to, "name")))
-        origin = f"RoleBinding/{namespace}/{name}" if namespace else f"ClusterRoleBinding/{name}"
-        return (_held_by(obj, namespace), Binding(origin, rules, namespace)) if rules else None
-
-    wide = _each(objects, "clusterrolebindings.rbac.authorization.k8s.io", binding)
-    return wide + _each(objects, "rolebindings.rbac.authorization.k8s.io", binding)
-
-
-def _where(obj: Object) -> tuple[str, str]:
+def _order(obj: Object) -> Order:
     return meta.namespace(obj), meta.name(obj)
 
 
-def _rules(obj: Object) -> tuple[Rule, ...]:
-    return tuple(dict.fromkeys(_rule(rule) for rule in _mappings(obj, "rules")))
+def _attempt(read: Callable[[Object], T | None], obj: Object) -> T | None:
+    try:
+        return read(obj)
+    except ValueError:
+        return None
 
 
-def _cluster_roles(objects: Objects) -> dict[str, tuple[Rule, ...]]:
+def _subjects(held: Iterable[RoleHeld | PassHeld]) -> Subjects:
+    """Who holds which index."""
+    index: dict[Subject, list[int]] = defaultdict(list)
+    for number, each in enumerate(held):
+        for subject in each.subjects:
+            index[subject].append(number)
+    users = {name: tuple(numbers) for (sort, name), numbers in sorted(index.items()) if sort == "users"}
+    return Subjects(
+        users, {name: tuple(numbers) for (sort, name), numbers in sorted(index.items()) if sort == "groups"}
+    )
+
+
+def _aggregated(roles: Sequence[RoleRules]) -> dict[Role, tuple[Rule, ...]]:
     """Rules by ClusterRole. An aggregated one has those of the roles it selects, and theirs in turn; its own count not.
 
     Rule: k8s.io/kubernetes/pkg/controller/clusterroleaggregation.
     """
-    key = "clusterroles.rbac.authorization.k8s.io"
-    own = dict(_each(objects, key, lambda obj: (meta.name(obj), _rules(obj))))
-    readable = {meta.name(obj): obj for obj in objects.get(key, ()) if meta.name(obj) in own}
-    index = Index({name: meta.labels(readable[name]) for name in own})
-
-    def selected(obj: Object) -> tuple[str, frozenset[str]] | None:
-        if not isinstance(obj.get("aggregationRule"), dict):
-            return None
-        selectors = _mappings(meta.section(obj, "aggregationRule"), "clusterRoleSelectors")
-        return meta.name(obj), frozenset[str]().union(*(index.select(selector) for selector in selectors))
-
-    parts = dict(_each({key: list(readable.values())}, key, selected))
-    unreadable = {name for name, obj in readable.items() if "aggregationRule" in obj and name not in parts}
-    rules: dict[str, tuple[Rule, ...]] = {}
-    for name in own.keys() - unreadable:
-        reached, ahead = {name}, [name]
+    plain = {role.role[1]: role.rules for role in roles if role.selectors is None}
+    index = Index({role.role[1]: role.labels for role in roles})
+    parts = {role.role[1]: _parts(index, role.selectors) for role in roles if role.selectors is not None}
+    found: dict[Role, tuple[Rule, ...]] = {("", name): rules for name, rules in plain.items()}
+    for name in parts:
+        reached: set[str] = set()
+        ahead = {name}
         while ahead:
-            ahead = [part for each in ahead for part in sorted(parts.get(each, ())) if part not in reached]
-            reached.update(ahead)
-        leaves = (own[part] for part in sorted(reached) if part not in parts and part not in unreadable)
-        rules[name] = tuple(dict.fromkeys(rule for leaf in leaves for rule in leaf))
-    return rules
+            reached |= ahead
+            ahead = {part for each in ahead for part in parts.get(each, ())} - reached
+        found["", name] = tuple(dict.fromkeys(rule for part in sorted(reached) for rule in plain.get(part, ())))
+    return found
 
 
-# -- passes and clusters ----------------------------------------------------------------------------------------------
+def _parts(index: Index, selectors: Sequence[Object]) -> frozenset[str]:
+    chosen = (_attempt(index.select, selector) or frozenset() for selector in selectors)
+    return frozenset[str]().union(*chosen)
 
 
-class _Passes:
-    """Reads passes; equal sets of rules and of clusters become one object, since most passes are alike."""
-
-    def __init__(self, clusters: Index) -> None:
-        self._clusters = clusters
-        self._sets: dict[frozenset[str], frozenset[str]] = {}
-        self._rules: dict[tuple[Rule, ...], tuple[Rule, ...]] = {}
-
-    def grant(self, obj: Object) -> tuple[frozenset[Subject], Grant] | None:
-        spec = meta.section(obj, "spec")
-        if spec.get("suspended") not in (None, False) or meta.text(meta.section(obj, "metadata"), "deletionTimestamp"):
-            return None
-        begin, end = _moment(spec, "notBefore"), _moment(spec, "notAfter")
-        rules, clusters = _rules(spec), self._chosen(meta.section(spec, "clusters"))
-        subjects = _held_by(spec, "")
-        if not (rules and clusters and subjects):
-            return None
-        grant = Grant(
-            origin=meta.name(obj),
-            rules=self._rules.setdefault(rules, rules),
-            clusters=self._sets.setdefault(clusters, clusters),
-            mode=_mode(meta.text(meta.section(spec, "identity"), "mode")),
-            not_before=None if begin is None else math.ceil(begin),
-            not_after=None if end is None else math.floor(end),
-        )
-        return subjects, grant
-
-    def _chosen(self, clusters: Object) -> frozenset[str]:
-        names, selector = _strings(clusters, "names"), clusters.get("selector")
-        if selector is None:
-            return names
-        if not isinstance(selector, dict):
-            raise Unreadable("the selector is no object")
-        return names | (self._clusters.select(selector) if any(selector.values()) else {"*"})
+def _granted(passes: Sequence[PassHeld], clusters: Index) -> list[tuple[PassHeld, Grant]]:
+    """Passes with their clusters. Equal rules and equal choices become one object, since most passes are alike."""
+    chosen: dict[tuple[frozenset[str], str], frozenset[str]] = {}
+    same: dict[tuple[Rule, ...], tuple[Rule, ...]] = {}
+    granted: list[tuple[PassHeld, Grant]] = []
+    for held in passes:
+        choice = (held.names, repr(held.selector))
+        if choice not in chosen:
+            chosen[choice] = held.names | _selected(clusters, held.selector)
+        if held.rules and held.subjects and chosen[choice]:
+            rules = same.setdefault(held.rules, held.rules)
+            grant = Grant(held.origin, rules, chosen[choice], held.mode, held.not_before, held.not_after)
+            granted.append((held, grant))
+    return granted
 
 
-def _mode(text: str) -> Mode:
-    if text == "Impersonate":
-        return "Impersonate"
-    if text in ("", "Gateway"):
-        return "Gateway"
-    raise Unreadable(f"{text!r} is no mode")
-
-
-def _target(obj: Object) -> tuple[str, Target]:
-    name, access = meta.name(obj), meta.section(meta.section(obj, "spec"), "access")
-    endpoint = urlsplit(meta.text(access, "endpoint"))
-    if endpoint.scheme != "https" or not _AUTHORITY.fullmatch(endpoint.netloc) or not _PREFIX.fullmatch(endpoint.path):
-        raise Unreadable("the endpoint is no https address")
-    mode = _mode(meta.text(access, "identity"))
-    return name, Target(name, endpoint.netloc, endpoint.path.rstrip("/"), mode)
-
-
-# -- who is still known -----------------------------------------------------------------------------------------------
-
-
-def _account(obj: Object) -> tuple[str, str]:
-    return f"system:serviceaccount:{meta.namespace(obj)}:{meta.name(obj)}", meta.uid(obj)
-
-
-def _revoked(obj: Object) -> str | None:
-    """The serial number of a certificate that was taken back."""
-    status = meta.section(obj, "status")
-    for condition in _mappings(status, "conditions"):
-        if meta.text(condition, "type") == "Revoked" and meta.text(condition, "status") != "False":
-            return _serial(meta.text(status, "certificate"))
-    return None
-
-
-@functools.lru_cache(maxsize=16384)
-def _serial(certificate: str) -> str:
-    """The serial number in a base64-encoded PEM, as lower-case hex. Raises ValueError."""
-    return f"{x509.load_pem_x509_certificate(base64.b64decode(certificate)).serial_number:x}"
+def _selected(clusters: Index, selector: Object | None) -> frozenset[str]:
+    if selector is None:
+        return frozenset()
+    if not any(selector.values()):
+        return frozenset({"*"})
+    return _attempt(clusters.select, selector) or frozenset()
