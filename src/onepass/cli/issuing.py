@@ -135,7 +135,7 @@ def _request(order: Order, key: ec.EllipticCurvePrivateKey) -> bytes:
         names += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in order.groups]
         built = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(names)).sign(key, hashes.SHA256())
     except ValueError as error:
-        raise Failure("a user and each group have 1 to 64 characters, or no certificate can carry them") from error
+        raise Failure(f"no certificate can carry this user and these groups: {error}") from error
     return built.public_bytes(serialization.Encoding.PEM)
 
 

@@ -1,5 +1,6 @@
 """`onepass up`: run a gateway in the foreground."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +56,7 @@ def up(
     before = root.data_dir if isinstance(root, options.Root) else None
     try:
         chosen = settings.Settings(
-            data_dir=data_dir or before or Path(".onepass"),
+            data_dir=data_dir or before or Path(os.environ.get("ONEPASS_DATA_DIR") or ".onepass"),
             listen=settings.Listen.parse(listen),
             storage=storage,
             sandbox=sandbox,
