@@ -26,6 +26,7 @@ REQUEST_OF = "access.karpor.io/certificate-signing-request"  # on a Pass: the na
 PASS_OF = "access.karpor.io/pass"  # on a CSR: the name of its Pass  # noqa: S105  a label, not a password
 SIGNER = "kubernetes.io/kube-apiserver-client"
 CERTIFICATE_SECONDS = 30.0  # how long to wait for the certificate
+_LONGEST = 64  # characters of a CN and of an O (X.520, ub-common-name and ub-organization-name)
 _SHORTEST = 600  # the least that the CSR API takes as expirationSeconds
 
 
@@ -130,6 +131,8 @@ def title(order: Order) -> str:
 
 
 def _request(order: Order, key: ec.EllipticCurvePrivateKey) -> bytes:
+    if not all(1 <= len(text) <= _LONGEST for text in (order.user, *order.groups)):
+        raise Failure(f"a user and each group have 1 to {_LONGEST} characters, or no certificate can carry them")
     try:
         names = [x509.NameAttribute(NameOID.COMMON_NAME, order.user)]
         names += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in order.groups]
