@@ -19,21 +19,21 @@ class Lock:
     def __init__(self, path: Path) -> None:
         """Locks `path` by a file of its own beside it. Raises Unusable when another open storage holds it."""
         real = path.resolve()  # one lock, whatever links lead to the file
-        self._file = _open(real.with_name(real.name + ".lock"), f"cannot lock the database {path}")
+        self._file = os.fdopen(_open(real.with_name(real.name + ".lock"), f"cannot lock the database {path}"), "r+")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(self._file, 20, 0).decode(errors="replace").strip()
-            os.close(self._file)
+            holder = self._file.read(20).strip()
+            self._file.close()
             who = f" by process {holder}" if holder.isdigit() else ""
             raise Unusable(
                 f"the database {path} is in use{who}: another onepass runs on it; stop that one or use another path"
             ) from error
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        self._file.truncate(0)
+        print(os.getpid(), file=self._file, flush=True)
 
     def release(self) -> None:
-        os.close(self._file)
+        self._file.close()
 
 
 def connect(path: Path, count: int) -> Sequence[sqlite3.Connection]:
