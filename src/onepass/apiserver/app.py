@@ -1,9 +1,25 @@
 """One Kubernetes-style API server, made of the kinds that it is given. Built twice: for the gateway and for members."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
+from onepass.api import errors
+from onepass.api.errors import ApiError
+from onepass.apiserver import encoding, filters, health
+from onepass.apiserver.discovery import Discovery
+from onepass.apiserver.endpoints import Endpoints
+from onepass.apiserver.handlers import Server
+from onepass.apiserver.metrics import Metrics
+from onepass.apiserver.openapi import OpenAPI
 from onepass.apiserver.ports import (
     Admission,
     Authenticate,
@@ -16,6 +32,9 @@ from onepass.apiserver.ports import (
 )
 from onepass.registry.store import Store
 
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_NO_CHECKS: Mapping[str, Check] = MappingProxyType({})
+
 
 def build(
     *,
@@ -26,14 +45,51 @@ def build(
     connects: Sequence[Connect] = (),
     kindless: Sequence[Kindless] = (),
     admissions: Sequence[Admission] = (),
-    checks: Mapping[str, Check] | None = None,
-    aliases: Mapping[str, str] | None = None,
+    checks: Mapping[str, Check] = _NO_CHECKS,
+    aliases: Mapping[str, str] = _NOTHING,
     limits: Limits | None = None,
+    registry: CollectorRegistry | None = None,
 ) -> Starlette:
     """The ASGI application. `stores` and `kindless` are discovered in their order.
 
-    `aliases` maps path prefixes to the ones that they stand for. Serve it with `onepass.apiserver.serving`.
+    `aliases` maps path prefixes to the ones that they stand for; `registry` is what `/metrics` tells, beside the
+    server's own counts. Serve it with `onepass.apiserver.serving`, which ends its watches by `state.closing`.
     """
-    raise NotImplementedError(
-        stores, authenticate, authorize, version, connects, kindless, admissions, checks, aliases, limits
+    endpoints = Endpoints(stores, connects, kindless)
+    metrics = Metrics(endpoints, registry or CollectorRegistry())
+    closing = asyncio.Event()
+    app = Starlette(
+        routes=[
+            Route("/version", _version(version)),
+            *health.routes(checks),
+            Route("/metrics", metrics.answer),
+            *OpenAPI(endpoints, version).routes(),
+            *Discovery(endpoints).routes(),
+            Mount("/", Server(endpoints, admissions, limits or Limits(), metrics, closing)),
+        ],
+        middleware=[
+            Middleware(filters.Observe, metrics),
+            Middleware(filters.Answer),
+            Middleware(filters.Understand, aliases),
+            Middleware(filters.Identify, authenticate, authorize),
+            Middleware(filters.Authorize, authorize, endpoints),
+        ],
+        exception_handlers={HTTPException: _refused},
     )
+    app.router.redirect_slashes = False
+    app.state.closing = closing
+    return app
+
+
+def _version(version: VersionInfo) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        return encoding.respond(request, version.told())
+
+    return answer
+
+
+async def _refused(_request: Request, exception: Exception) -> Response:
+    """What the router itself refuses, as a Status like every other refusal."""
+    assert isinstance(exception, HTTPException)
+    error: ApiError = errors.method_not_allowed() if exception.status_code == 405 else errors.no_such_path()
+    return filters.refusal(error)

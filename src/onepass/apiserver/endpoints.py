@@ -37,15 +37,25 @@ class Endpoints:
     def connects_of(self, resource: Resource) -> list[Connect]:
         return [connect for connect in self.connects.values() if connect.parent == resource]
 
+    def connect(self, asked: Attributes) -> Connect | None:
+        """The handler of its own that a request leads to, if it does."""
+        return self.connects.get((asked.group, asked.version, asked.resource, asked.subresource))
+
+    def serves(self, asked: Attributes) -> bool:
+        """Whether a request is for anything that is here."""
+        place = (asked.group, asked.version, asked.resource)
+        if not asked.subresource:
+            return place in self.stores or place in self.kindless
+        store = self.stores.get(place)
+        return self.connect(asked) is not None or (
+            store is not None and asked.subresource in store.strategy.subresources
+        )
+
     def find(self, asked: Attributes) -> Endpoint:
         """What serves a resource request. Raises no_such_path, also for a path that is longer than what it names."""
         place = (asked.group, asked.version, asked.resource)
-        found: Endpoint | None
-        if asked.subresource and (*place, asked.subresource) in self.connects:
-            found = self.connects[(*place, asked.subresource)]
-        else:
-            found = self.stores.get(place) or self.kindless.get(place)
-        if found is None or not _leads_to(found, asked):
+        found: Endpoint | None = self.connect(asked) or self.stores.get(place) or self.kindless.get(place)
+        if found is None or not self.serves(asked) or not _leads_to(found, asked):
             raise errors.no_such_path()
         return found
 
@@ -70,12 +80,8 @@ def _leads_to(endpoint: Endpoint, asked: Attributes) -> bool:
     """Whether the path is exactly the one that these attributes stand for, so that nothing of it goes unread."""
     resource = resource_of(endpoint)
     name = "" if asked.verb in _WITHOUT_NAME else asked.name
-    if asked.subresource:
-        owned = isinstance(endpoint, Connect) or (
-            isinstance(endpoint, Store) and asked.subresource in endpoint.strategy.subresources
-        )
-        if not owned or not name:
-            return False
+    if asked.subresource and not name:
+        return False
     path = base(resource)
     if resource.namespaced:
         if asked.namespace:

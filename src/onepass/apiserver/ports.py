@@ -1,5 +1,6 @@
 """What an API server is made of: the parts that its builder hands in."""
 
+import platform
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp
 from onepass.access.attributes import Attributes
 from onepass.access.identity import Identity
 from onepass.access.policy import Rule
+from onepass.access.rules import Verdict
 from onepass.api.meta import Object, Resource
 
 # Who sends this request: None when it carries no credential. Raises unauthorized for one that does not hold.
@@ -18,14 +20,6 @@ Authenticate = Callable[[HTTPConnection], Awaitable[Identity | None]]
 
 # "" when all is well, otherwise why not, in words that anyone may read. Given two seconds.
 Check = Callable[[], Awaitable[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a request is allowed; `reason` tells by which rule, or why not."""
-
-    allowed: bool
-    reason: str = ""
 
 
 class Authorizer(Protocol):
@@ -97,6 +91,19 @@ class VersionInfo:
     git_commit: str = ""
     build_date: str = ""
     git_tree_state: str = "clean"
+
+    def told(self) -> Object:
+        return {
+            "major": self.major,
+            "minor": self.minor,
+            "gitVersion": self.git_version,
+            "gitCommit": self.git_commit,
+            "gitTreeState": self.git_tree_state,
+            "buildDate": self.build_date,
+            "goVersion": "",  # clients expect the fields of Go's struct
+            "compiler": platform.python_implementation(),
+            "platform": f"{platform.system().lower()}/{platform.machine()}",
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,373 @@
+"""The verbs on stored kinds, and the dispatch of every request that names a resource."""
+
+import asyncio
+import copy
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from onepass.access.attributes import Attributes
+from onepass.access.identity import Identity
+from onepass.api import errors, meta
+from onepass.api.errors import ApiError
+from onepass.api.meta import JSON, Object
+from onepass.apiserver import encoding, options, patches, printers
+from onepass.apiserver.encoding import Media
+from onepass.apiserver.endpoints import Endpoints, resource_of
+from onepass.apiserver.metrics import Metrics
+from onepass.apiserver.ports import Admission, Attempt, Connect, Kindless, Limits
+from onepass.apiserver.watching import Stream
+from onepass.registry import schema, selection
+from onepass.registry.store import Event, Listing, Selection, Store, Write, Written
+
+_META = "meta.k8s.io"
+_ONE = {"Table": _META, "PartialObjectMetadata": _META}
+_MANY = {"Table": _META, "PartialObjectMetadataList": _META}
+_EVENTS = {"Table": _META, "PartialObjectMetadata": _META}
+_ON_ONE = frozenset({"get", "update", "patch", "delete"})
+_TRIES = 16  # of a change that others overtake between its admission and its write
+
+
+class _Overtaken(Exception):
+    """The object is not the one any more that admission has seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What all requests share. `closing` is set when the server goes down."""
+
+    endpoints: Endpoints
+    admissions: Sequence[Admission]
+    limits: Limits
+    metrics: Metrics
+    closing: asyncio.Event
+    clock: Callable[[], float] = time.time
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked: Attributes = scope["attributes"]
+        if not asked.is_resource:
+            raise errors.no_such_path()
+        endpoint = self.endpoints.find(asked)
+        answer: ASGIApp
+        if isinstance(endpoint, Connect):
+            answer = _connected(endpoint, asked, scope)
+        elif scope["upgrade"]:
+            raise errors.bad_request("this resource cannot be spoken to in another protocol")
+        elif isinstance(endpoint, Kindless):
+            answer = await self._answered(endpoint, Request(scope, receive))
+        else:
+            answer = await self._handled(endpoint, Request(scope, receive))
+        await answer(scope, receive, send)
+
+    async def _handled(self, store: Store, request: Request) -> ASGIApp:
+        call = Call(self, store, request, request.scope["attributes"], request.scope["identity"])
+        asked, strategy = call.asked, store.strategy
+        served = ("get", "update", "patch") if asked.subresource else strategy.verbs
+        whole = strategy.resource.namespaced and not asked.namespace
+        misplaced = bool(asked.name) if asked.verb == "create" else asked.verb in _ON_ONE and not asked.name
+        if asked.verb not in served or misplaced or (whole and asked.verb in ("create", "deletecollection")):
+            raise errors.method_not_allowed()
+        return await _VERBS[asked.verb](call)
+
+    async def _answered(self, kind: Kindless, request: Request) -> Response:
+        asked: Attributes = request.scope["attributes"]
+        if asked.verb != "create" or asked.name or kind.resource.namespaced != bool(asked.namespace):
+            raise errors.method_not_allowed()
+        media = encoding.negotiate(request.headers.get("accept", ""))
+        body = await encoding.read(request, self.limits.body)
+        obj = encoding.load_object(body, encoding.media_type(request), self.limits.depth)
+        for key, expected in (("apiVersion", kind.resource.api_version), ("kind", kind.resource.kind)):
+            if obj.setdefault(key, expected) != expected:
+                raise errors.bad_request(f"{key} in the data does not match the expected {expected}")
+        conformed, unknown = schema.conform(kind.model, kind.resource, obj)
+        answer = await kind.answer(conformed, request.scope["identity"], asked.namespace)
+        return _warned(encoding.respond(request, answer, media=media, code=201), schema.warnings(unknown))
+
+    async def admit(self, attempt: Attempt) -> None:
+        for admission in self.admissions:
+            await admission(attempt)
+
+
+def _connected(connect: Connect, asked: Attributes, scope: Scope) -> ASGIApp:
+    if scope.get("method", "GET") not in connect.methods:
+        raise errors.method_not_allowed()
+    _, _, tail = asked.path.partition(f"/{connect.parent.plural}/{asked.name}/{connect.name}")
+    scope["path_params"] = {"namespace": asked.namespace, "name": asked.name, "tail": tail}
+    return connect.handler
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request to one store."""
+
+    server: Server
+    store: Store
+    request: Request
+    asked: Attributes
+    identity: Identity
+
+    @property
+    def namespace(self) -> str:
+        return self.asked.namespace if self.store.strategy.resource.namespaced else ""
+
+    @property
+    def query(self) -> options.Query:
+        return options.query(self.request.scope)
+
+    def media(self, kinds: Mapping[str, str], types: tuple[str, ...] = encoding.OFFERED) -> Media:
+        return encoding.negotiate(self.request.headers.get("accept", ""), kinds, types)
+
+    def write(self) -> Write:
+        agent = self.request.headers.get("user-agent", "")
+        return options.write(self.query, self.identity, agent, self.server.clock(), self.asked.subresource)
+
+    def selection(self) -> Selection:
+        query = self.query
+        return selection.parse(self.store.strategy, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+
+    def include(self) -> str:
+        return printers.check_include(self.query.get("includeObject", ""))
+
+    async def body(self) -> bytes:
+        return await encoding.read(self.request, self.server.limits.body)
+
+    async def sent(self) -> Object:
+        """The object in the body."""
+        kind = encoding.media_type(self.request)
+        return encoding.load_object(await self.body(), kind, self.server.limits.depth)
+
+    def attempt(self, obj: Object | None, old: Object | None) -> Attempt:
+        operation: Literal["CREATE", "UPDATE", "DELETE"]
+        operation = "DELETE" if obj is None else "CREATE" if old is None else "UPDATE"
+        name = self.asked.name or meta.name(obj or old or {})
+        resource = self.store.strategy.resource
+        return Attempt(self.identity, operation, resource, self.asked.subresource, self.namespace, name, obj, old)
+
+    def shown(self, obj: Object, media: Media, code: int = 200, warnings: Iterable[str] = ()) -> Response:
+        """One object in the representation that was asked for."""
+        if media.kind == "Table":
+            version = meta.text(meta.section(obj, "metadata"), "resourceVersion")
+            obj = self._table([obj], {"resourceVersion": version}, media)
+        elif media.kind:
+            obj = printers.partial(obj, media)
+        return _warned(encoding.respond(self.request, obj, media=media, code=code), warnings)
+
+    def listed(self, listing: Listing, media: Media) -> Response:
+        metadata: Object = {"resourceVersion": listing.resource_version}
+        if listing.continue_token:
+            metadata["continue"] = listing.continue_token
+        if listing.remaining is not None:
+            metadata["remainingItemCount"] = listing.remaining
+        resource = self.store.strategy.resource
+        items: list[JSON] = [*listing.items]
+        value: Object = {
+            "kind": f"{resource.kind}List",
+            "apiVersion": resource.api_version,
+            "metadata": metadata,
+            "items": items,
+        }
+        if media.kind == "Table":
+            value = self._table(listing.items, metadata, media)
+        elif media.kind:
+            value = printers.partial_list(listing.items, metadata, media)
+        return encoding.respond(self.request, value, media=media)
+
+    def _table(self, objects: Sequence[Object], metadata: Object, media: Media) -> Object:
+        include, now = self.include(), self.server.clock()
+        return printers.table(self.store.strategy, objects, metadata, media=media, include=include, now=now)
+
+    def turning(self, media: Media) -> Callable[[Event], Object]:
+        """How each event of a watch shows its object."""
+        if not media.kind:
+            return lambda event: event.obj
+        if media.kind != "Table":
+            return lambda event: printers.partial(event.obj, media)
+        include = self.include()
+        headed = True
+
+        def turn(event: Event) -> Object:
+            nonlocal headed
+            metadata: Object = {"resourceVersion": str(meta.resource_version(event.obj))}
+            shown = printers.table(
+                self.store.strategy,
+                [event.obj],
+                metadata,
+                media=media,
+                include=include,
+                now=self.server.clock(),
+                headed=headed,
+            )
+            headed = False
+            return shown
+
+        return turn
+
+
+def _warned(response: Response, warnings: Iterable[str]) -> Response:
+    """With a Warning header each (RFC 7234, section 5.5), which kubectl prints."""
+    for warning in warnings:
+        text = warning.encode("ascii", "backslashreplace").decode().replace("\\", "\\\\").replace('"', '\\"')
+        response.headers.append("Warning", f'299 - "{"".join(c for c in text if c.isprintable())[:1000]}"')
+    return response
+
+
+async def _get(call: Call) -> ASGIApp:
+    media = call.media(_ONE)
+    return call.shown(await call.store.get(call.namespace, call.asked.name), media)
+
+
+async def _list(call: Call) -> ASGIApp:
+    media, query = call.media(_MANY), call.query
+    listing = await call.store.list(
+        call.namespace,
+        call.selection(),
+        limit=options.number(query, "limit"),
+        continue_token=query.get("continue", ""),
+        resource_version=query.get("resourceVersion", ""),
+        resource_version_match=query.get("resourceVersionMatch", ""),
+    )
+    return call.listed(listing, media)
+
+
+async def _watch(call: Call) -> ASGIApp:
+    media, query, selected = call.media(_EVENTS, (encoding.JSON_TYPE,)), call.query, call.selection()
+    limits, version = call.server.limits, query.get("resourceVersion", "")
+    initial = query.get("sendInitialEvents")
+    if initial is not None and query.get("resourceVersionMatch") != "NotOlderThan":
+        raise errors.bad_request("sendInitialEvents is forbidden unless resourceVersionMatch is NotOlderThan")
+    if initial is not None and not options.flag(initial) and version in ("", "0"):
+        version = (await call.store.list(call.namespace, selected, limit=1)).resource_version
+    seconds = options.number(query, "timeoutSeconds") or random.uniform(*limits.watch)  # noqa: S311  spreads load
+    events = call.store.watch(
+        call.namespace,
+        selected,
+        resource_version=version,
+        bookmarks=options.flag(query.get("allowWatchBookmarks")),
+        initial_events=options.flag(initial),
+    )
+    stream = Stream(events, call.turning(media), min(seconds, limits.watch_longest), call.server.closing)
+
+    async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+        with call.server.metrics.watches.labels(call.store.strategy.resource.key).track_inprogress():
+            await stream(scope, receive, send)
+
+    return counted
+
+
+async def _create(call: Call) -> ASGIApp:
+    media, write, obj = call.media(_ONE), call.write(), await call.sent()
+    await call.server.admit(call.attempt(obj, None))
+    written = await call.store.create(call.namespace, obj, write)
+    return call.shown(written.obj, media, 201, written.warnings)
+
+
+async def _update(call: Call) -> ASGIApp:
+    media, write, obj = call.media(_ONE), call.write(), await call.sent()
+    written = await _changed(call, lambda _old: obj, write)
+    return call.shown(written.obj, media, warnings=written.warnings)
+
+
+async def _patch(call: Call) -> ASGIApp:
+    media, write, kind = call.media(_ONE), call.write(), encoding.media_type(call.request)
+    change = patches.parse(kind, await call.body(), call.store.strategy.model, call.server.limits)
+    written = await _changed(call, change, write)
+    return call.shown(written.obj, media, warnings=written.warnings)
+
+
+async def _changed(call: Call, change: patches.Change, write: Write) -> Written:
+    """Write a change that admission has seen as it is written."""
+    name = call.asked.name
+    if not call.server.admissions:
+        return await call.store.update(call.namespace, name, change, write)
+    for _ in range(_TRIES):
+        old = await call.store.get(call.namespace, name)
+        new = change(copy.deepcopy(old))
+        await call.server.admit(call.attempt(new, old))
+        try:
+            return await call.store.update(call.namespace, name, _only_of(old, new), write)
+        except _Overtaken:
+            continue
+    raise errors.conflict(call.store.strategy.resource, name)
+
+
+def _only_of(old: Object, new: Object) -> patches.Change:
+    def change(current: Object) -> Object:
+        if (meta.uid(current), meta.resource_version(current)) != (meta.uid(old), meta.resource_version(old)):
+            raise _Overtaken
+        return new
+
+    return change
+
+
+async def _delete(call: Call) -> ASGIApp:
+    media, (wanted, write) = call.media(_ONE), await _deletion(call)
+    if call.server.admissions:
+        old = await call.store.get(call.namespace, call.asked.name)
+        await call.server.admit(call.attempt(None, old))
+    obj, gone = await call.store.delete(
+        call.namespace,
+        call.asked.name,
+        write,
+        uid=wanted.uid,
+        resource_version=wanted.resource_version,
+        grace_period=wanted.grace,
+    )
+    if not gone:
+        return call.shown(obj, media)
+    resource = resource_of(call.store)
+    details: Object = {"name": meta.name(obj), "kind": resource.plural, "uid": meta.uid(obj)}
+    if resource.group:
+        details["group"] = resource.group
+    status: Object = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": details,
+    }
+    return encoding.respond(call.request, status, media=Media(media.type))
+
+
+async def _deletion(call: Call) -> tuple[options.Deletion, Write]:
+    body = await call.body()
+    kind = encoding.media_type(call.request)
+    given = encoding.load_object(body, kind, call.server.limits.depth) if body.strip() else {}
+    return options.deletion(call.query, given, call.write())
+
+
+async def _delete_collection(call: Call) -> ASGIApp:
+    media, (wanted, write), query = call.media(_MANY), await _deletion(call), call.query
+    listing = await call.store.list(
+        call.namespace,
+        call.selection(),
+        limit=options.number(query, "limit"),
+        continue_token=query.get("continue", ""),
+    )
+    for item in listing.items:
+        await call.server.admit(call.attempt(None, item))
+        try:
+            await call.store.delete(
+                call.namespace, meta.name(item), write, uid=meta.uid(item), grace_period=wanted.grace
+            )
+        except ApiError as error:
+            if error.code not in (404, 409):  # gone, or another object of that name: not ours to delete
+                raise
+    return call.listed(listing, media)
+
+
+_VERBS: Mapping[str, Callable[[Call], Awaitable[ASGIApp]]] = {
+    "get": _get,
+    "list": _list,
+    "watch": _watch,
+    "create": _create,
+    "update": _update,
+    "patch": _patch,
+    "delete": _delete,
+    "deletecollection": _delete_collection,
+}
