@@ -1,5 +1,6 @@
 """Builds the test programs that are written in Go, each a module of its own, with Go's own cache."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -13,8 +14,9 @@ class GoMissing(Exception):
     """Why the Go programs cannot be had on this machine, as a sentence."""
 
 
+@functools.cache
 def build(source: Path, package: str = ".") -> Path:
-    """The executable of a package of the Go module in `source`; an unchanged one costs about a second.
+    """The executable of a package of the Go module in `source`; built once a process, from Go's cache when unchanged.
 
     Raises GoMissing without Go, and CalledProcessError, with the compiler's words on stderr, for a program that does
     not compile.

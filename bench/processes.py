@@ -1,0 +1,43 @@
+"""What Linux tells of a process: proc(5)."""
+
+import os
+from pathlib import Path
+
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of all threads since the process started, user and system; Linux counts it in ticks of 10 ms."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) * TICK
+
+
+def resident_mebibytes(pid: int) -> float:
+    """Memory that the process holds in RAM."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise ProcessLookupError(pid)
+
+
+def child(parent: int, name: str) -> int:
+    """The child process of that name, as the kernel shortens it. Raises ProcessLookupError."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = status.read_text()
+        except OSError:  # it has just ended
+            continue
+        before, _, after = text.rpartition(")")
+        if before.partition("(")[2] == name and int(after.split()[1]) == parent:
+            return int(status.parent.name)
+    raise ProcessLookupError(f"process {parent} has no child {name!r}")
+
+
+def processor() -> str:
+    """The machine, as far as it bears on the numbers."""
+    models = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return f"{os.cpu_count()} x {models[0] if models else os.uname().machine}"

@@ -1,0 +1,3 @@
+module onepass.test/bench
+
+go 1.26.0
