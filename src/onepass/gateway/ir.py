@@ -69,4 +69,6 @@ class Gateway:
     listener: Listener
     sockets: Sockets
     policy: Policy
+    access_log: str = ""  # a file on Envoy's machine; empty: none
+    system_trust: str = "/etc/ssl/certs/ca-certificates.crt"  # PEM file there, for members that name no CA
     members: Mapping[str, Member] = field(default_factory=dict)

@@ -1,0 +1,85 @@
+"""The filters that a request passes, in order: who says they are whom, then the gatekeeper, then the router."""
+
+from collections.abc import Mapping, Sequence
+
+from envoy.config.core.v3 import config_source_pb2, extension_pb2
+from envoy.config.route.v3 import route_components_pb2
+from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2
+from envoy.extensions.filters.http.lua.v3 import lua_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+
+from onepass.gateway import ir, proto
+
+TOKENS = "tokens"
+GATEKEEPER = "gatekeeper"
+
+_Filter = http_connection_manager_pb2.HttpFilter
+_Requirement = config_pb2.JwtRequirement
+
+
+def chain() -> Sequence[http_connection_manager_pb2.HttpFilter]:
+    """The first two come by discovery, so that keys and policy change without a connection being drained."""
+    return (
+        _discovered(TOKENS, config_pb2.JwtAuthentication),
+        _discovered(GATEKEEPER, lua_pb2.Lua),
+        router(),
+    )
+
+
+def router() -> http_connection_manager_pb2.HttpFilter:
+    return _Filter(name="router", typed_config=proto.packed(router_pb2.Router(suppress_envoy_headers=True)))
+
+
+def extensions(issuers: Sequence[ir.Issuer], gatekeeper: str) -> Mapping[str, extension_pb2.TypedExtensionConfig]:
+    """What the discovered filters are configured with, by name. `gatekeeper` is Lua."""
+    code = lua_pb2.Lua()
+    code.default_source_code.inline_string = gatekeeper
+    return {
+        name: extension_pb2.TypedExtensionConfig(name=name, typed_config=proto.packed(config))
+        for name, config in ((TOKENS, _tokens(issuers)), (GATEKEEPER, code))
+    }
+
+
+def _discovered(name: str, kind: type[Message]) -> http_connection_manager_pb2.HttpFilter:
+    """No default: the listener opens when the filter is there, and without the filter no request passes."""
+    return _Filter(
+        name=name,
+        config_discovery=config_source_pb2.ExtensionConfigSource(
+            config_source=proto.from_ads(), type_urls=[proto.type_url(kind)]
+        ),
+    )
+
+
+def _tokens(issuers: Sequence[ir.Issuer]) -> config_pb2.JwtAuthentication:
+    """Verifies bearer tokens and leaves the claims to the gatekeeper, which answers 401 where they are wanted.
+
+    A verified token is taken off the request; one that is not stays on it, by which the gatekeeper knows it.
+    """
+    if not issuers:
+        return config_pb2.JwtAuthentication()
+    providers = {str(number): _provider(issuer) for number, issuer in enumerate(issuers)}
+    asked = [_Requirement(provider_name=name) for name in providers]
+    asked.append(_Requirement(allow_missing_or_failed=Empty()))
+    requirement = _Requirement(requires_any=config_pb2.JwtRequirementOrList(requirements=asked))
+    everywhere = route_components_pb2.RouteMatch(prefix="/")
+    return config_pb2.JwtAuthentication(
+        providers=providers, rules=[config_pb2.RequirementRule(match=everywhere, requires=requirement)]
+    )
+
+
+def _provider(issuer: ir.Issuer) -> config_pb2.JwtProvider:
+    """Everything that a token must say, said strictly; only the Authorization header carries one."""
+    provider = config_pb2.JwtProvider(
+        issuer=issuer.issuer,
+        audiences=issuer.audiences,
+        require_expiration=True,
+        clock_skew_seconds=10,
+        from_headers=[config_pb2.JwtHeader(name="Authorization", value_prefix="Bearer ")],
+        forward=False,
+        payload_in_metadata="jwt_payload",
+    )
+    provider.local_jwks.inline_string = issuer.jwks
+    return provider

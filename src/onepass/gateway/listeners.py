@@ -1,0 +1,151 @@
+"""Where Envoy listens: the gateway's TLS port, and a unix socket by which the prober reaches members."""
+
+from envoy.config.accesslog.v3 import accesslog_pb2
+from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
+from envoy.config.core.v3 import extension_pb2, protocol_pb2, socket_option_pb2, substitution_format_string_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.access_loggers.file.v3 import file_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
+from envoy.type.matcher.v3 import string_pb2
+
+from onepass.gateway import httpfilters, ir, proto, replies, routing, tlscontexts, upstreams
+
+GATEWAY = "gateway"
+PROBE = "probe"
+
+_Manager = http_connection_manager_pb2.HttpConnectionManager
+_Option = socket_option_pb2.SocketOption
+
+# What only the gateway may say of a request. Cut off before Envoy or any filter looks at it.
+_FORGEABLE_PREFIXES = ("x-onepass-", "x-remote-", "x-envoy-")
+_FORGEABLE = ("x-forwarded-client-cert", "x-forwarded-for")
+
+# SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT of Linux, inherited by what is accepted: a client that is
+# gone without a word is noticed after a minute, and its watch ends.
+_KEEPALIVE = tuple(
+    _Option(level=level, name=name, int_value=value, state=_Option.STATE_PREBIND)
+    for level, name, value in ((1, 9, 1), (6, 4, 30), (6, 5, 10), (6, 6, 3))
+)
+
+_LOG_FIELDS: dict[str, proto.Value] = {
+    "time": "%START_TIME%",
+    "event": "%ACCESS_LOG_TYPE%",
+    "request": "%REQ(X-REQUEST-ID)%",
+    "peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
+    "user": "%DYNAMIC_METADATA(onepass:user)%",
+    "groups": "%DYNAMIC_METADATA(onepass:groups)%",
+    "cluster": "%DYNAMIC_METADATA(onepass:cluster)%",
+    "verb": "%DYNAMIC_METADATA(onepass:verb)%",
+    "path": "%DYNAMIC_METADATA(onepass:path)%",
+    "decision": "%DYNAMIC_METADATA(onepass:decision)%",
+    "pass": "%DYNAMIC_METADATA(onepass:pass)%",
+    "method": "%REQ(:METHOD)%",
+    "protocol": "%PROTOCOL%",
+    "code": "%RESPONSE_CODE%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "flags": "%RESPONSE_FLAGS%",
+    "milliseconds": "%DURATION%",
+    "received": "%BYTES_RECEIVED%",
+    "sent": "%BYTES_SENT%",
+}
+
+
+def gateway(listener: ir.Listener, access_log: str) -> listener_pb2.Listener:
+    """The port that clients use. Nothing in it changes with clusters or policy: a changed listener drains."""
+    return listener_pb2.Listener(
+        name=GATEWAY,
+        address=proto.tcp(listener.host, listener.port),
+        per_connection_buffer_limit_bytes=proto.u32(proto.MEBIBYTE),
+        socket_options=_KEEPALIVE,
+        filter_chains=[
+            listener_components_pb2.FilterChain(
+                filters=[_network(_manager(access_log))],
+                transport_socket=tlscontexts.downstream(listener),
+                transport_socket_connect_timeout=proto.seconds(10),
+            )
+        ],
+    )
+
+
+def probe(path: str) -> listener_pb2.Listener:
+    """A request with `x-onepass-member: member/NAME` goes to that member, with its credential."""
+    manager = _Manager(
+        stat_prefix=PROBE,
+        route_config=routing.of_probe(),
+        http_filters=[httpfilters.router()],
+        local_reply_config=replies.of_probe(),
+        use_remote_address=proto.flag(False),
+        skip_xff_append=True,
+        generate_request_id=proto.flag(False),
+    )
+    return listener_pb2.Listener(
+        name=PROBE,
+        address=proto.pipe(path, 0o600),
+        filter_chains=[listener_components_pb2.FilterChain(filters=[_network(manager)])],
+    )
+
+
+def _network(manager: http_connection_manager_pb2.HttpConnectionManager) -> listener_components_pb2.Filter:
+    return listener_components_pb2.Filter(
+        name="envoy.filters.network.http_connection_manager", typed_config=proto.packed(manager)
+    )
+
+
+def _manager(access_log: str) -> http_connection_manager_pb2.HttpConnectionManager:
+    http2 = protocol_pb2.Http2ProtocolOptions(max_concurrent_streams=proto.u32(250))
+    http2.MergeFrom(upstreams.HTTP2)
+    return _Manager(
+        stat_prefix=GATEWAY,
+        # Paths: one reading of each, or none.
+        normalize_path=proto.flag(True),
+        merge_slashes=True,
+        path_with_escaped_slashes_action=_Manager.REJECT_REQUEST,
+        # Headers: nothing that a client says of itself or of the way it came.
+        early_header_mutation_extensions=[_cut_forgeries()],
+        use_remote_address=proto.flag(True),
+        internal_address_config=_Manager.InternalAddressConfig(),
+        forward_client_cert_details=_Manager.SANITIZE,
+        server_header_transformation=_Manager.PASS_THROUGH,
+        max_request_headers_kb=proto.u32(96),
+        # Times: headers must come soon; streams may be quiet for long.
+        request_headers_timeout=proto.seconds(10),
+        request_timeout=proto.seconds(0),
+        stream_idle_timeout=proto.seconds(routing.IDLE),
+        common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
+            idle_timeout=proto.seconds(3600),
+            max_connection_duration=proto.seconds(3600),  # a new handshake asks the revocation list again
+            max_headers_count=proto.u32(200),
+            headers_with_underscores_action=protocol_pb2.HttpProtocolOptions.REJECT_REQUEST,
+        ),
+        http2_protocol_options=http2,
+        upgrade_configs=[_Manager.UpgradeConfig(upgrade_type=kind) for kind in ("websocket", "spdy/3.1")],
+        http_filters=httpfilters.chain(),
+        route_config=routing.of_gateway(),
+        local_reply_config=replies.of_gateway(),
+        access_log=[_access_log(access_log)] if access_log else [],
+        access_log_options=_Manager.HcmAccessLogOptions(
+            access_log_flush_interval=proto.seconds(300),
+            flush_log_on_tunnel_successfully_established=True,  # an exec is told when it begins, not only when it ends
+        ),
+    )
+
+
+def _cut_forgeries() -> extension_pb2.TypedExtensionConfig:
+    matchers = [string_pb2.StringMatcher(prefix=prefix) for prefix in _FORGEABLE_PREFIXES]
+    matchers += [string_pb2.StringMatcher(exact=name) for name in _FORGEABLE]
+    mutation = mutation_rules_pb2.HeaderMutation
+    cut = header_mutation_pb2.HeaderMutation(
+        mutations=[mutation(remove_on_match=mutation.RemoveOnMatch(key_matcher=matcher)) for matcher in matchers]
+    )
+    return extension_pb2.TypedExtensionConfig(
+        name="envoy.http.early_header_mutation.header_mutation", typed_config=proto.packed(cut)
+    )
+
+
+def _access_log(path: str) -> accesslog_pb2.AccessLog:
+    lines = substitution_format_string_pb2.SubstitutionFormatString(
+        json_format=proto.struct(_LOG_FIELDS), omit_empty_values=True
+    )
+    config = file_pb2.FileAccessLog(path=path, log_format=lines)
+    return accesslog_pb2.AccessLog(name="envoy.access_loggers.file", typed_config=proto.packed(config))

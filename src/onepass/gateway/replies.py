@@ -1,0 +1,197 @@
+"""What Envoy itself answers, as a Kubernetes Status that kubectl prints as a sentence.
+
+The gatekeeper's own refusals are Statuses already and pass unchanged. `code_details` are Envoy's names for what went
+wrong (https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/response_code_details).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from envoy.config.accesslog.v3 import accesslog_pb2
+from envoy.config.core.v3 import base_pb2, substitution_format_string_pb2
+from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+
+from onepass.gateway import proto
+
+UNKNOWN_MEMBER = "x-onepass-unknown-member"  # on the probe listener: Envoy has not heard of that member (yet)
+
+_Mapper = http_connection_manager_pb2.ResponseMapper
+_WHY = "%UPSTREAM_TRANSPORT_FAILURE_REASON%"
+_DETAILS = "%RESPONSE_CODE_DETAILS%"
+_NO_ANSWER = "response.code_details.startsWith('upstream_reset_before_response_started')"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """One row. `when` is CEL, `message` may use Envoy's command operators, `code` 0 keeps the code."""
+
+    when: str
+    code: int
+    reason: str
+    message: str
+
+
+def _unreachable(cluster: str) -> Sequence[_Reply]:
+    """Why a member did not answer; `cluster` is how the sentence calls it."""
+    return (
+        _Reply(
+            f"{_NO_ANSWER} && upstream.transport_failure_reason.contains('TLS_error')",
+            503,
+            "ServiceUnavailable",
+            f"{cluster} is reached, but the TLS handshake with it fails; an administrator must check its caBundle, "
+            f"serverName and client certificate: {_WHY}",
+        ),
+        _Reply(
+            f"{_NO_ANSWER} && response.code_details.contains('connection_timeout')",
+            503,
+            "ServiceUnavailable",
+            f"{cluster} is unreachable: no connection within 5 seconds",
+        ),
+        _Reply(
+            f"{_NO_ANSWER} && response.code_details.contains('connection_failure')",
+            503,
+            "ServiceUnavailable",
+            f"{cluster} is unreachable: {_WHY}",
+        ),
+        _Reply(
+            f"{_NO_ANSWER} && response.code_details.contains('overflow')",
+            503,
+            "ServiceUnavailable",
+            f"too many requests to {cluster} are waiting already; try again later",
+        ),
+        _Reply(
+            _NO_ANSWER,
+            502,
+            "BadGateway",
+            f"{cluster} broke off the connection before it answered; whether it carried out the request is not known",
+        ),
+        _Reply(
+            "response.code_details == 'no_healthy_upstream'",
+            503,
+            "ServiceUnavailable",
+            f"{cluster} is unreachable: its name does not resolve, or the last attempts to connect to it all failed",
+        ),
+        _Reply(
+            "response.code_details == 'cluster_not_found'",
+            503,
+            "ServiceUnavailable",
+            f"{cluster} is being set up; try again in a moment",
+        ),
+        _Reply(
+            "response.code_details.contains('credential')",
+            503,
+            "ServiceUnavailable",
+            f"the credential for {cluster} is not there yet; try again in a moment",
+        ),
+        _Reply(
+            "response.code == 504 || response.code_details.endsWith('_timeout') && response.code != 408",
+            504,
+            "Timeout",
+            f"{cluster} did not answer in time",
+        ),
+    )
+
+
+_APISERVER = (
+    _Reply(
+        f"{_NO_ANSWER} || response.code_details == 'no_healthy_upstream'",
+        503,
+        "ServiceUnavailable",
+        "the API server of OnePass does not answer, perhaps it is starting; requests to clusters are carried all the "
+        "same",
+    ),
+    # No route matches unless the gatekeeper has decided: what it could not judge goes nowhere.
+    _Reply(
+        "response.code_details == 'route_not_found'",
+        500,
+        "InternalError",
+        "the gateway could not judge this request; its log says why",
+    ),
+)
+
+_REFUSED = (
+    _Reply(
+        "response.code_details == 'path_normalization_failed'",
+        400,
+        "BadRequest",
+        "the path must not contain encoded slashes or backslashes, nor lead out of its root",
+    ),
+    _Reply(
+        "response.code_details == 'upgrade_failed'",
+        403,
+        "Forbidden",
+        "the connection can be upgraded to websocket or SPDY/3.1 only",
+    ),
+    _Reply("response.code == 408", 0, "Timeout", "the request did not arrive in time"),
+    _Reply("response.code == 413", 0, "RequestEntityTooLarge", "the request is too large"),
+    _Reply("response.code == 426", 0, "BadRequest", "HTTP/1.0 is not spoken here; use HTTP/1.1 or HTTP/2"),
+    _Reply("response.code == 431", 0, "BadRequest", "the headers of the request are too large"),
+    _Reply("response.code == 504", 0, "Timeout", "there was no answer in time"),
+    _Reply(
+        "response.code_details == 'overload'",
+        503,
+        "ServiceUnavailable",
+        "the gateway is overloaded; try again later",
+    ),
+    _Reply("response.code == 400", 0, "BadRequest", f"the request is malformed: {_DETAILS}"),
+    _Reply("response.code < 500", 0, "BadRequest", f"the gateway refuses the request: {_DETAILS}"),
+    _Reply("true", 0, "InternalError", f"the gateway failed: {_DETAILS}"),
+)
+
+
+def of_gateway() -> http_connection_manager_pb2.LocalReplyConfig:
+    """For the port that clients use."""
+    about = "cluster %DYNAMIC_METADATA(onepass:cluster)%"
+    given = "'onepass' in metadata.filter_metadata && 'cluster' in metadata.filter_metadata['onepass']"
+    return http_connection_manager_pb2.LocalReplyConfig(
+        mappers=[
+            _Mapper(filter=_when("response.code_details == 'lua_response'")),
+            *(_mapper(reply, f"{given} && ({reply.when})") for reply in _unreachable(about)),
+            *(_mapper(reply, reply.when) for reply in (*_APISERVER, *_REFUSED)),
+        ]
+    )
+
+
+def of_probe() -> http_connection_manager_pb2.LocalReplyConfig:
+    """For the prober, which knows whom it asked."""
+    unknown = base_pb2.HeaderValueOption(header=base_pb2.HeaderValue(key=UNKNOWN_MEMBER, value="true"))
+    mappers = []
+    for reply in (*_unreachable("the member"), *_REFUSED):
+        mapper = _mapper(reply, reply.when)
+        if "cluster_not_found" in reply.when:
+            mapper.headers_to_add.append(unknown)
+        mappers.append(mapper)
+    return http_connection_manager_pb2.LocalReplyConfig(mappers=mappers)
+
+
+def _when(expression: str) -> accesslog_pb2.AccessLogFilter:
+    cel = cel_pb2.ExpressionFilter(expression=expression)
+    return accesslog_pb2.AccessLogFilter(
+        extension_filter=accesslog_pb2.ExtensionFilter(
+            name="envoy.access_loggers.extension_filters.cel", typed_config=proto.packed(cel)
+        )
+    )
+
+
+def _mapper(reply: _Reply, expression: str) -> http_connection_manager_pb2.ResponseMapper:
+    status = proto.struct(
+        {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": reply.message,
+            "reason": reply.reason,
+            "code": "%RESPONSE_CODE%",  # alone in its string, so that it becomes a number
+        }
+    )
+    mapper = _Mapper(
+        filter=_when(expression),
+        body_format_override=substitution_format_string_pb2.SubstitutionFormatString(
+            json_format=status, content_type="application/json"
+        ),
+    )
+    if reply.code:
+        mapper.status_code.value = reply.code
+    return mapper

@@ -1,0 +1,80 @@
+"""The intermediate representation as the resources that Envoy is served.
+
+A fleet of 5,000 clusters changes one at a time: what was serialised for an unchanged member or policy is kept.
+"""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from google.protobuf.message import Message
+
+from onepass.access.policy import Policy
+from onepass.gateway import httpfilters, ir, listeners, proto, tlscontexts, upstreams
+from onepass.xds.snapshot import Resource, Snapshot
+
+CLUSTER = proto.type_url(cluster_pb2.Cluster)
+SECRET = proto.type_url(secret_pb2.Secret)
+LISTENER = proto.type_url(listener_pb2.Listener)
+EXTENSION = proto.type_url(extension_pb2.TypedExtensionConfig)
+
+Written = Mapping[str, Resource]  # by resource name
+
+
+class Builder:
+    """Makes snapshots. The result depends on the argument alone; the memory of the last ones only saves work."""
+
+    def __init__(self, policy_source: Callable[[Policy], str]) -> None:
+        """`policy_source` writes a policy as the gatekeeper's Lua."""
+        self._source = policy_source
+        self._members: dict[str, tuple[ir.Member, str, Resource, Written]] = {}
+        self._policy: tuple[Policy, str] | None = None
+
+    def build(self, gateway: ir.Gateway) -> Snapshot:
+        """Everything that the data plane should have for `gateway`."""
+        members = {name: self._member(gateway.members[name], gateway.system_trust) for name in sorted(gateway.members)}
+        self._members = members
+        clusters = {upstreams.name(member): cluster for member, _, cluster, _ in members.values()}
+        clusters[upstreams.APISERVER] = _written(upstreams.apiserver_cluster(gateway.sockets.apiserver))
+        secrets = {name: secret for *_, written in members.values() for name, secret in written.items()}
+        secrets |= _all(tlscontexts.listener_secrets(gateway.listener))
+        gatekeeper = self._gatekeeper(gateway.policy)
+        return Snapshot(
+            MappingProxyType(
+                {
+                    CLUSTER: clusters,
+                    SECRET: secrets,
+                    LISTENER: {
+                        listeners.GATEWAY: _written(listeners.gateway(gateway.listener, gateway.access_log)),
+                        listeners.PROBE: _written(listeners.probe(gateway.sockets.probe)),
+                    },
+                    EXTENSION: _all(httpfilters.extensions(gateway.listener.issuers, gatekeeper)),
+                }
+            )
+        )
+
+    def _member(self, member: ir.Member, system_trust: str) -> tuple[ir.Member, str, Resource, Written]:
+        known = self._members.get(member.name)
+        if known is not None and known[0] == member and known[1] == system_trust:
+            return known
+        secrets = _all(tlscontexts.member_secrets(member))
+        # The token is set on each request, so a new one needs no new connection.
+        lasting = [secrets[name].version for name in sorted(secrets) if name != tlscontexts.token_name(member)]
+        cluster = _written(upstreams.member_cluster(member, system_trust, "/".join(lasting)))
+        return member, system_trust, cluster, secrets
+
+    def _gatekeeper(self, policy: Policy) -> str:
+        if self._policy is None or self._policy[0] != policy:
+            self._policy = (policy, self._source(policy))
+        return self._policy[1]
+
+
+def _written(message: Message) -> Resource:
+    return Resource.of(proto.encoded(message))
+
+
+def _all(messages: Mapping[str, Message]) -> Written:
+    return {name: _written(message) for name, message in messages.items()}

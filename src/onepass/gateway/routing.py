@@ -1,0 +1,85 @@
+"""Three static routes. The gatekeeper chooses one by a header; adding a member adds no route."""
+
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.type.matcher.v3 import regex_pb2, string_pb2
+
+from onepass.gateway import proto, upstreams
+
+ROUTE = "x-onepass-route"  # one of the three below, set by the gatekeeper when it has decided
+MEMBER = "x-onepass-member"  # the Envoy cluster, `member/NAME`
+STREAM_ROUTE, MEMBER_ROUTE, APISERVER_ROUTE = "stream", "member", "apiserver"
+
+# Watches and quiet `logs -f` say nothing for a long time.
+IDLE = 3600.0
+_STREAM_LIFE = 4 * 3600.0
+_REQUEST_IDLE = 300.0
+
+_Action = route_components_pb2.RouteAction
+_Match = route_components_pb2.RouteMatch
+_Headers = route_components_pb2.HeaderMatcher
+
+
+def of_gateway() -> route_pb2.RouteConfiguration:
+    """A request that the gatekeeper has not judged has none of the headers (clients' own are cut off before) and so no
+    route.
+    """
+    return _configuration(
+        "gateway",
+        _route(
+            STREAM_ROUTE,
+            _Action(
+                cluster_header=MEMBER,
+                timeout=proto.seconds(0),
+                idle_timeout=proto.seconds(IDLE),
+                max_stream_duration=_Action.MaxStreamDuration(max_stream_duration=proto.seconds(_STREAM_LIFE)),
+            ),
+        ),
+        _route(
+            MEMBER_ROUTE,
+            _Action(
+                cluster_header=MEMBER,
+                timeout=proto.seconds(0),  # a long list is not cut, a silent one is
+                idle_timeout=proto.seconds(_REQUEST_IDLE),
+                retry_policy=_safe_retry(),
+            ),
+        ),
+        _route(
+            APISERVER_ROUTE,
+            _Action(cluster=upstreams.APISERVER, timeout=proto.seconds(0), idle_timeout=proto.seconds(IDLE)),
+        ),
+    )
+
+
+def of_probe() -> route_pb2.RouteConfiguration:
+    """The prober names the member itself."""
+    route = route_components_pb2.Route(
+        match=_Match(prefix="/"),
+        route=_Action(cluster_header=MEMBER, timeout=proto.seconds(15)),
+        request_headers_to_remove=[MEMBER],
+    )
+    return _configuration("probe", route)
+
+
+def _configuration(name: str, *routes: route_components_pb2.Route) -> route_pb2.RouteConfiguration:
+    everyone = route_components_pb2.VirtualHost(name=name, domains=["*"], routes=routes)
+    return route_pb2.RouteConfiguration(name=name, virtual_hosts=[everyone])
+
+
+def _route(value: str, action: route_components_pb2.RouteAction) -> route_components_pb2.Route:
+    chosen = _Headers(name=ROUTE, string_match=string_pb2.StringMatcher(exact=value))
+    return route_components_pb2.Route(
+        name=value,
+        match=_Match(prefix="/", headers=[chosen]),
+        route=action,
+        request_headers_to_remove=[ROUTE, MEMBER],
+    )
+
+
+def _safe_retry() -> route_components_pb2.RetryPolicy:
+    """Once, for what changes nothing, and only when the member cannot have seen it."""
+    reads = string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex="GET|HEAD"))
+    return route_components_pb2.RetryPolicy(
+        retry_on="connect-failure,refused-stream",
+        num_retries=proto.u32(1),
+        retriable_request_headers=[_Headers(name=":method", string_match=reads)],
+    )

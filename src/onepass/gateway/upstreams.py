@@ -1,0 +1,164 @@
+"""Envoy clusters: one a member, and the API server."""
+
+import ipaddress
+
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2, extension_pb2, protocol_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from envoy.extensions.filters.http.credential_injector.v3 import credential_injector_pb2
+from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.http.injected_credentials.generic.v3 import generic_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from envoy.type.v3 import percent_pb2
+
+from onepass.gateway import ir, proto, tlscontexts
+
+APISERVER = "apiserver"
+_Cluster = cluster_pb2.Cluster
+_Options = http_protocol_options_pb2.HttpProtocolOptions
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+_CONNECT = 5.0
+# kube-apiserver closes idle connections after 90 s; whoever closes first does not lose a request to the race.
+_IDLE = 60.0
+
+_KEEPALIVE = protocol_pb2.KeepaliveSettings(interval=proto.seconds(30), timeout=proto.seconds(10))
+HTTP2 = protocol_pb2.Http2ProtocolOptions(
+    # Envoy's defaults are made for many small answers; a list of 100 MB over a long line needs these windows.
+    initial_stream_window_size=proto.u32(proto.MEBIBYTE),
+    initial_connection_window_size=proto.u32(16 * proto.MEBIBYTE),
+    connection_keepalive=_KEEPALIVE,
+)
+
+# One dead member slows no other: a bound of its own for each, far above what its own users need.
+_BREAKERS = circuit_breaker_pb2.CircuitBreakers(
+    thresholds=[
+        circuit_breaker_pb2.CircuitBreakers.Thresholds(
+            max_connections=proto.u32(10_000),
+            max_pending_requests=proto.u32(10_000),
+            max_requests=proto.u32(20_000),
+            track_remaining=True,
+        )
+    ]
+)
+
+# After five failures to connect in a row a member is refused at once for a few seconds, rather than after the connect
+# timeout each time. What a member answers, 5xx included, never counts.
+_OUTLIERS = outlier_detection_pb2.OutlierDetection(
+    split_external_local_origin_errors=True,
+    consecutive_local_origin_failure=proto.u32(5),
+    enforcing_consecutive_local_origin_failure=proto.u32(100),
+    enforcing_local_origin_success_rate=proto.u32(0),
+    enforcing_consecutive_5xx=proto.u32(0),
+    enforcing_consecutive_gateway_failure=proto.u32(0),
+    enforcing_success_rate=proto.u32(0),
+    interval=proto.seconds(5),
+    base_ejection_time=proto.seconds(5),
+    max_ejection_time=proto.seconds(15),
+    max_ejection_percent=proto.u32(100),
+)
+
+
+def name(member: ir.Member) -> str:
+    return f"member/{member.name}"
+
+
+def member_cluster(member: ir.Member, system_trust: str, secrets_version: str) -> cluster_pb2.Cluster:
+    """The Cluster of a member.
+
+    `secrets_version` stands for its CA and client certificate: when they change the cluster does, and Envoy opens new
+    connections for new requests, while open streams end on the old ones.
+    """
+    literal = _is_address(member.host)
+    cluster = _Cluster(
+        name=name(member),
+        type=_Cluster.STATIC if literal else _Cluster.LOGICAL_DNS,
+        connect_timeout=proto.seconds(_CONNECT),
+        per_connection_buffer_limit_bytes=proto.u32(proto.MEBIBYTE),
+        load_assignment=_endpoint(name(member), proto.tcp(member.host, member.port)),
+        circuit_breakers=_BREAKERS,
+        outlier_detection=_OUTLIERS,
+        # Ejected means refused: without this a cluster of one host would go on being tried.
+        common_lb_config=_Cluster.CommonLbConfig(healthy_panic_threshold=percent_pb2.Percent(value=0)),
+        upstream_connection_options=cluster_pb2.UpstreamConnectionOptions(
+            tcp_keepalive=address_pb2.TcpKeepalive(
+                keepalive_time=proto.u32(30), keepalive_interval=proto.u32(10), keepalive_probes=proto.u32(3)
+            )
+        ),
+        transport_socket=tlscontexts.upstream(member, system_trust),
+        metadata=base_pb2.Metadata(filter_metadata={"onepass": proto.struct({"secrets": secrets_version})}),
+    )
+    if not literal:
+        cluster.dns_lookup_family = _Cluster.ALL
+        cluster.wait_for_warm_on_init.value = False  # a name that does not resolve holds up nobody's start
+    cluster.typed_extension_protocol_options[_OPTIONS].CopyFrom(proto.packed(_member_options(member)))
+    return cluster
+
+
+def apiserver_cluster(path: str) -> cluster_pb2.Cluster:
+    """The API server on its unix socket."""
+    cluster = _Cluster(
+        name=APISERVER,
+        type=_Cluster.STATIC,
+        connect_timeout=proto.seconds(_CONNECT),
+        per_connection_buffer_limit_bytes=proto.u32(proto.MEBIBYTE),
+        load_assignment=_endpoint(APISERVER, proto.pipe(path)),
+        circuit_breakers=_BREAKERS,
+    )
+    options = _Options(
+        common_http_protocol_options=_common(),
+        explicit_http_config=_Options.ExplicitHttpConfig(http_protocol_options=protocol_pb2.Http1ProtocolOptions()),
+    )
+    cluster.typed_extension_protocol_options[_OPTIONS].CopyFrom(proto.packed(options))
+    return cluster
+
+
+def _common() -> protocol_pb2.HttpProtocolOptions:
+    return protocol_pb2.HttpProtocolOptions(idle_timeout=proto.seconds(_IDLE))
+
+
+def _member_options(member: ir.Member) -> http_protocol_options_pb2.HttpProtocolOptions:
+    """HTTP towards a member: requests as they came (1.1 or 2) where it offers both, so that upgrades stay on 1.1."""
+    options = _Options(common_http_protocol_options=_common())
+    if member.http2:
+        options.use_downstream_protocol_config.http_protocol_options.SetInParent()
+        options.use_downstream_protocol_config.http2_protocol_options.CopyFrom(HTTP2)
+    else:
+        options.explicit_http_config.http_protocol_options.SetInParent()
+    if member.credential.token:
+        options.http_filters.extend([_injector(member), _codec()])
+    return options
+
+
+def _injector(member: ir.Member) -> http_connection_manager_pb2.HttpFilter:
+    """Sets the bearer token, over whatever the request brought, and lets nothing pass without one."""
+    credential = generic_pb2.Generic(credential=tlscontexts.by_sds(tlscontexts.token_name(member)))
+    injector = credential_injector_pb2.CredentialInjector(
+        overwrite=True,
+        credential=extension_pb2.TypedExtensionConfig(
+            name="envoy.http.injected_credentials.generic", typed_config=proto.packed(credential)
+        ),
+    )
+    return http_connection_manager_pb2.HttpFilter(name="credential", typed_config=proto.packed(injector))
+
+
+def _codec() -> http_connection_manager_pb2.HttpFilter:
+    return http_connection_manager_pb2.HttpFilter(
+        name="codec", typed_config=proto.packed(upstream_codec_pb2.UpstreamCodec())
+    )
+
+
+def _endpoint(cluster: str, address: address_pb2.Address) -> endpoint_pb2.ClusterLoadAssignment:
+    host = endpoint_components_pb2.LbEndpoint(endpoint=endpoint_components_pb2.Endpoint(address=address))
+    return endpoint_pb2.ClusterLoadAssignment(
+        cluster_name=cluster, endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[host])]
+    )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
