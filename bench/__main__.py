@@ -68,6 +68,7 @@ def measured(quick: bool) -> Iterator[Row]:
             yield Row("memory, 1 cluster", f"Envoy {empty[0]:.0f} MiB, control plane {empty[1]:.0f} MiB")
             yield from with_subjects(rig, 10, rounds, requests, samples)
             yield from measures.latency(rig, requests=requests // 2)
+            yield measures.bulk(rig, rounds=rounds, mebibytes=requests // 80)
             yield measures.routable(rig, clusters=1, samples=samples)
             crowd(rig, 10, 10_000)
             yield from with_subjects(rig, 10_000, rounds, requests, samples)

@@ -1,5 +1,6 @@
 """The measurements, each a function from the rig to rows."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -9,6 +10,7 @@ from bench import processes
 from bench import rig as rigs
 from bench.report import Row
 from bench.rig import BenchError, Rig
+from tests.e2e import ways
 
 PAUSE = 0.002  # seconds between two looks
 PATIENCE = 30  # seconds until a change that does not show is a failure
@@ -16,10 +18,13 @@ CPU_BUDGET = {False: 0.75, True: 0.45}  # by protocol: is it HTTP/2
 
 
 def cpu(rig: Rig, *, subjects: int, rounds: int, requests: int) -> Iterator[Row]:
-    """CPU of a request, Envoy against the yardstick, alternating."""
+    """CPU of a request, Envoy against the yardstick, alternating, each alone on one core."""
     for http2, name in ((False, "HTTP/1.1"), (True, "HTTP/2")):
         ours, theirs = [], []
-        with rigs.goproxy(rig, http2=http2) as (proxy, address):
+        with (
+            rigs.goproxy(rig, http2=http2) as (proxy, address),
+            processes.apart((rig.envoy, proxy), (rig.member.process.pid, os.getpid())),
+        ):
             for pid, target in ((proxy, address), (rig.envoy, rig.address)):
                 _cpu_of(rig, pid, target, http2, requests // 5)  # warm both up
             for _ in range(rounds):
@@ -57,6 +62,28 @@ def latency(rig: Rig, *, requests: int) -> Iterator[Row]:
             "p50 0.5 ms, p99 5 ms",
             p50 <= 500 and p99 <= 5000,
         )
+
+
+def bulk(rig: Rig, *, rounds: int, mebibytes: int) -> Row:
+    """Throughput of exec, which carries cp, against kubectl straight to the member, alternating."""
+    straight = ways.direct(rigs.folder(rig, "straight"), rig.member, "x509")
+    gateway = rig.gateway
+    passed = ways.through(rigs.folder(rig, "passed"), gateway.kubeconfig, gateway.url, rigs.MEMBER, "x509")
+    rates: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for name, way in (("straight", straight), ("passed", passed)):
+            began = time.monotonic()
+            done = way.kubectl("exec", "demo", "--", "head", "-c", f"{mebibytes}M", "/dev/zero")
+            if len(done.stdout) != mebibytes << 20:
+                raise BenchError(f"exec carried {len(done.stdout)} bytes: {done.stderr.decode()}")
+            rates.setdefault(name, []).append(mebibytes / (time.monotonic() - began))
+    ours, theirs = statistics.median(rates["passed"]), statistics.median(rates["straight"])
+    return Row(
+        "bulk, exec over WebSocket",
+        f"{ours / theirs:.0%} of direct ({ours:.0f} MiB/s; direct {theirs:.0f} MiB/s)",
+        "90% of direct",
+        ours >= 0.9 * theirs,
+    )
 
 
 def routable(rig: Rig, *, clusters: int, samples: int) -> Row:

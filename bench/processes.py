@@ -1,6 +1,8 @@
 """What Linux tells of a process: proc(5)."""
 
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
@@ -31,6 +33,26 @@ def child(parent: int, name: str) -> int:
         if before.partition("(")[2] == name and int(after.split()[1]) == parent:
             return int(status.parent.name)
     raise ProcessLookupError(f"process {parent} has no child {name!r}")
+
+
+@contextmanager
+def apart(measured: Sequence[int], rest: Sequence[int]) -> Iterator[None]:
+    """Keep the measured processes to one core and the rest, with what they start, off it; nothing on a single core."""
+    cores = os.sched_getaffinity(0)
+    one = {min(cores)}
+    before = {pid: os.sched_getaffinity(pid) for pid in (*measured, *rest)}
+    for pid in before if len(cores) > 1 else ():
+        _keep(pid, one if pid in measured else cores - one)
+    try:
+        yield
+    finally:
+        for pid, kept in before.items():
+            _keep(pid, kept)
+
+
+def _keep(pid: int, cores: set[int]) -> None:
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cores)
 
 
 def processor() -> str:

@@ -43,7 +43,7 @@ def page(rows: Sequence[Row], circumstances: Sequence[str]) -> str:
         "authorizes nothing, while OnePass knows the user of each request and decides on it. Both speak to the same",
         "member, with the same keys and with the same protocol on both sides; rounds alternate between the two, and a",
         "ratio is the median over the rounds. CPU time is the proxy process's own (`/proc/PID/stat`), for GETs of 2 KB",
-        "by the user of a pass.",
+        "by the user of a pass, with the proxy alone on one core.",
         "",
         *(f"* {each}" for each in circumstances),
         "",

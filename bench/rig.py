@@ -146,6 +146,12 @@ def file(rig: Rig, name: str, content: str) -> Path:
     return path
 
 
+def folder(rig: Rig, name: str) -> Path:
+    path = rig.directory / name
+    path.mkdir(exist_ok=True)
+    return path
+
+
 def member_proof(rig: Rig) -> Path:
     return file(rig, "member-proof", rig.member.certificate + rig.member.key)
 
