@@ -90,6 +90,20 @@ async def test_a_watcher_that_falls_behind_still_gets_everything_once_and_in_ord
         ]
 
 
+async def test_what_is_committed_while_a_watcher_reads_the_log_is_told_once(backend: Backend) -> None:
+    storage = await backend.open(tight=True)
+    start = await storage.revision()
+    names = [b"/1", b"/2", b"/3", b"/4", b"/5"]
+    await fill(storage, *names)
+    watch = storage.watch(b"", start)
+    first = await take(watch, 1)
+    await fill(storage, b"/meanwhile")
+    rest = await take(watch, 5)
+    await fill(storage, b"/after")
+    last = await take(watch, 1)
+    assert [change.key for change in first + rest + last] == [*names, b"/meanwhile", b"/after"]
+
+
 async def test_watchers_do_not_hinder_each_other(backend: Backend) -> None:
     storage = await backend.open(tight=True)
     start = await storage.revision()

@@ -48,8 +48,8 @@ def connect(path: Path, count: int) -> Sequence[sqlite3.Connection]:
             connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
             connections.append(connection)
             _check(connection, path)  # before anything that would alter a file of another program
+            path.chmod(0o600)  # before SQLite puts files of the same mode beside it
             _configure(connection)
-        path.chmod(0o600)
     except (sqlite3.DatabaseError, OSError, Unusable) as error:
         for connection in connections:
             connection.close()
