@@ -19,8 +19,9 @@ Made from `onepass --help` by [tools/clidocs.py](../../tools/clidocs.py). Every 
 what it does can be done with kubectl too.
 
 **Which gateway.** The first of these that is given: the command's own `--kubeconfig` or `--data-dir`, the same options
-before the command, `$ONEPASS_KUBECONFIG`, `$ONEPASS_DATA_DIR`, `.onepass` in the current folder. A data directory stands
-for its `admin.kubeconfig`. For `cluster add` and `cluster import`, `--kubeconfig` after the command is the member's.
+before the command, `$ONEPASS_KUBECONFIG`, `$ONEPASS_DATA_DIR`, `.onepass` in the current folder. A data directory
+stands for its `admin.kubeconfig`. For `cluster add` and `cluster import`, `--kubeconfig` after the command is the
+member's.
 
 **Output.** `-o json` and `-o yaml` print the result alone on standard output; progress and errors go to standard error.
 `NO_COLOR` turns colours off, and without a terminal no line is wrapped or cut.

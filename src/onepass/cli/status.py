@@ -59,7 +59,7 @@ def status(
             "ready": code == 200,
             "checks": ready,
             "clusters": {"total": len(clusters), "healthy": len(clusters) - len(sick), "unhealthy": unhealthy},
-            "passes": {"total": len(passes), "inForce": len(force), "expiringWithinADay": expiring},
+            "passes": {"total": len(passes), "active": len(force), "expiringWithinADay": expiring},
         }
         output.data(format, told)
     else:
