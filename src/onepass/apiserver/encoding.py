@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from onepass.api import errors
 from onepass.api.meta import JSON, Object
+from onepass.apiserver import protobuf
 
 JSON_TYPE = "application/json"
 YAML_TYPE = "application/yaml"
@@ -132,6 +133,8 @@ def load(body: bytes, kind: str, depth: int) -> JSON:
     kind = _ALIASES.get(kind, kind)
     if kind == YAML_TYPE:
         return _load_yaml(body, depth)
+    if kind == protobuf.TYPE:
+        return protobuf.decode(body)
     if kind != JSON_TYPE:
         raise errors.unsupported_media_type(OFFERED)
     try:
