@@ -5,7 +5,7 @@ import secrets
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from onepass.api import errors, meta
@@ -89,7 +89,7 @@ class Store:
         """Objects of one namespace ("" for all), in key order. Raises bad_request and expired."""
         asked = reads.Asked(limit, continue_token, resource_version, resource_version_match)
         with _translated():
-            return await reads.page(self._storage, self._within(namespace), selection, asked)
+            return await reads.page(self._storage, self._within(namespace), self._narrowed(namespace, selection), asked)
 
     async def watch(
         self,
@@ -105,6 +105,7 @@ class Store:
         An object that leaves the selection is told as DELETED, one that enters it as ADDED. Raises expired.
         """
         asked = reads.Following(self.strategy.resource, resource_version, bookmarks, initial_events)
+        selection = self._narrowed(namespace, selection)
         with _translated():
             async with aclosing(reads.follow(self._storage, self._within(namespace), selection, asked)) as events:
                 async for event in events:
@@ -291,6 +292,11 @@ class Store:
         if record is None:
             raise errors.not_found(self.strategy.resource, name)
         return record
+
+    def _narrowed(self, namespace: str, selection: Selection) -> Selection:
+        """Across namespaces a name is no longer where a key begins."""
+        across = self.strategy.resource.namespaced and not namespace
+        return replace(selection, name="") if across else selection
 
     def _within(self, namespace: str) -> bytes:
         return records.prefix(self._prefix, self.strategy.resource, namespace)

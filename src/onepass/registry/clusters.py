@@ -1,0 +1,116 @@
+"""Clusters: member clusters, and how the gateway reaches them."""
+
+from collections.abc import Callable, Sequence
+
+from onepass.api import cluster_v1beta1, meta
+from onepass.api.errors import Cause
+from onepass.api.meta import JSON, Object, Resource
+from onepass.registry import causes, credentials, destinations
+from onepass.registry.strategy import Column, Strategy
+
+RESOURCE = Resource(
+    "cluster.karpor.io", "v1beta1", "Cluster", "clusters", "cluster", namespaced=False, short_names=("cl",)
+)
+
+
+def strategy(*, allow_loopback: bool = False, exec_allowed: frozenset[str] = frozenset()) -> Strategy:
+    """Clusters, on this machine too when `allow_loopback`, with the credential programs that the operator listed."""
+    return Strategy(
+        resource=RESOURCE,
+        model=cluster_v1beta1.Cluster,
+        columns=_COLUMNS,
+        subresources={"status": ("status",)},
+        conceal=credentials.conceal(RESOURCE),
+        validate=_validator(allow_loopback, exec_allowed),
+        warn=_warn,
+    )
+
+
+def _validator(
+    allow_loopback: bool, exec_allowed: frozenset[str]
+) -> Callable[[Object, Object | None], Sequence[Cause]]:
+    def validate(obj: Object, _old: Object | None) -> Sequence[Cause]:
+        access = _access(obj)
+        endpoint = meta.text(access, "endpoint")
+        shown = endpoint if "@" not in endpoint else "https://…"  # what stands before @ may be a password
+        wrong = [
+            causes.invalid("spec.access.endpoint", shown, problem)
+            for problem in destinations.check(endpoint, allow_loopback=allow_loopback)
+        ]
+        name = meta.text(access, "serverName")
+        if name:
+            wrong += [causes.invalid("spec.access.serverName", name, p) for p in destinations.server_name(name)]
+        if access.get("proxyURL"):
+            told = "clusters behind a proxy are not supported yet; the gateway must reach the endpoint itself"
+            wrong.append(causes.forbidden("spec.access.proxyURL", told))
+        if access.get("caBundle"):
+            wrong += _bundle(meta.text(access, "caBundle"))
+        return [*wrong, *_credential(meta.section(access, "credential"), exec_allowed)]
+
+    return validate
+
+
+def _bundle(text: str) -> Sequence[Cause]:
+    try:
+        credentials.certificates(credentials.pem(text))
+    except ValueError as wrong:
+        return [Cause("FieldValueInvalid", f"Invalid value: {wrong}", "spec.access.caBundle")]
+    return ()
+
+
+def _credential(credential: Object, exec_allowed: frozenset[str]) -> Sequence[Cause]:
+    """What is wrong with what is left of a credential once its secret is out."""
+    if not credential:
+        return ()
+    field, kind = "spec.access.credential", meta.text(credential, "type")
+    known = (credentials.TOKEN, credentials.X509, credentials.OIDC)
+    if kind not in known:
+        return [causes.unsupported(f"{field}.type", kind, known)]
+    program = meta.section(credential, "execConfig")
+    if not program:
+        if kind == credentials.OIDC:
+            return [causes.required(f"{field}.execConfig", "type OIDC gets its token from a program")]
+        return ()
+    if kind != credentials.OIDC:
+        return [causes.forbidden(f"{field}.execConfig", f"type {kind} takes no program")]
+    command = meta.text(program, "command")
+    if command not in exec_allowed:
+        told = "the operator of the gateway has not allowed this program"
+        return [causes.forbidden(f"{field}.execConfig.command", told)]
+    return ()
+
+
+def _warn(obj: Object) -> Sequence[str]:
+    access = _access(obj)
+    if not access.get("insecure"):
+        return ()
+    told = ["spec.access.insecure: whoever can answer for the endpoint gets the credential and every request"]
+    if access.get("caBundle"):
+        told.append("spec.access.caBundle: not used while insecure is true")
+    return told
+
+
+def _access(obj: Object) -> Object:
+    return meta.section(meta.section(obj, "spec"), "access")
+
+
+def _status(key: str) -> Callable[[Object, float], JSON]:
+    return lambda obj, _now: meta.section(obj, "status").get(key, "")
+
+
+def _healthy(obj: Object, _now: float) -> str:
+    healthy = meta.section(obj, "status").get("healthy")
+    return str(healthy) if isinstance(healthy, bool) else "Unknown"
+
+
+_COLUMNS = (
+    Column("Provider", lambda obj, _: meta.text(meta.section(obj, "spec"), "provider")),
+    Column("Endpoint", lambda obj, _: meta.text(_access(obj), "endpoint")),
+    Column("Healthy", _healthy, description="Whether the cluster answers requests through the gateway."),
+    Column("Version", _status("version"), description="Kubernetes version of the cluster."),
+    Column("Display Name", lambda obj, _: meta.text(meta.section(obj, "spec"), "displayName"), priority=1),
+    Column("Latency", _status("latency"), priority=1, description="Time that a small request takes."),
+    Column("Protocol", _status("alpn"), priority=1, description="h2 or http/1.1."),
+    Column("Credential", lambda obj, _: meta.text(meta.section(_access(obj), "credential"), "type"), priority=1),
+    Column("Identity", lambda obj, _: meta.text(_access(obj), "identity") or "Gateway", priority=1),
+)

@@ -1,0 +1,214 @@
+"""The write-only part of a Cluster: taken out of the object on write, so that no read can show it.
+
+What is taken out is stored as JSON in the shape that it had in spec.access.credential: {"serviceAccountToken": ...} or
+{"x509": {"certificate": ..., "privateKey": ...}}. What stays is the type and a fingerprint.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Sequence
+
+import orjson
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+
+from onepass.api import errors, meta
+from onepass.api.errors import ApiError, Cause
+from onepass.api.meta import Object, Resource
+from onepass.registry import causes
+from onepass.registry.strategy import Concealed
+
+TOKEN, X509, OIDC = "ServiceAccountToken", "X509Certificate", "OIDC"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+_FIELD = "spec.access.credential"
+_SECRET_FIELDS = ("serviceAccountToken", "x509")
+# Where a credential goes, and to whom. Who may change these could send a stored credential to a server of their own.
+_BOUND = ("endpoint", "caBundle", "insecure", "serverName", "proxyURL")
+_TOKEN_LIMIT = 48 * 1024  # bytes; a header that members still take
+
+
+class _Refused(Exception):
+    """One cause; the value that it is about is told to nobody."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.message)
+        self.cause = cause
+
+
+def conceal(resource: Resource) -> Callable[[Object, Object | None], Concealed]:
+    """The strategy function for a kind with a spec.access.credential; `resource` names it in refusals."""
+
+    def take_out(obj: Object, old: Object | None) -> Concealed:
+        try:
+            return _take_out(obj, old)
+        except _Refused as refused:
+            raise _invalid(resource, obj, [refused.cause]) from None
+
+    return take_out
+
+
+def pem(value: str) -> bytes:
+    """What a Go []byte field holds. Raises ValueError, without the value."""
+    try:
+        return base64.b64decode("".join(value.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("must be PEM in base64") from None
+
+
+def certificates(bundle: bytes) -> Sequence[x509.Certificate]:
+    """The certificates of a PEM bundle, at least one. Raises ValueError with a sentence."""
+    try:
+        return x509.load_pem_x509_certificates(bundle)
+    except ValueError:
+        raise ValueError("must be certificates in PEM, each between BEGIN CERTIFICATE and END CERTIFICATE") from None
+
+
+def _invalid(resource: Resource, obj: Object, wrong: Sequence[Cause]) -> ApiError:
+    return errors.invalid(resource, meta.name(obj), wrong)
+
+
+def _take_out(obj: Object, old: Object | None) -> Concealed:
+    access = _access(obj)
+    given = meta.section(access, "credential")
+    secret = {key: given[key] for key in _SECRET_FIELDS if given.get(key)}
+    seen: Object = {key: value for key, value in given.items() if key not in (*_SECRET_FIELDS, "fingerprint")}
+    before = meta.section(_access(old or {}), "credential")
+    stored: bytes | None = b""
+    if secret:
+        seen["fingerprint"] = _fingerprint(meta.text(given, "type"), secret)
+        if seen["fingerprint"] != before.get("fingerprint") or seen["type"] != before.get("type"):
+            stored = orjson.dumps(secret)
+        else:
+            stored = None
+    elif given.get("type") in (TOKEN, X509):
+        seen["fingerprint"] = _kept(given, before)
+        _stay(access, _access(old or {}))
+        stored = None
+    elif given and given.get("fingerprint"):
+        raise _Refused(causes.forbidden(f"{_FIELD}.fingerprint", "set by the server"))
+    shown: Object = {**access, "credential": seen} if given else {k: v for k, v in access.items() if k != "credential"}
+    spec: Object = {**meta.section(obj, "spec"), "access": shown}
+    return Concealed({**obj, "metadata": _cleaned(obj, secret), "spec": spec}, stored)
+
+
+def _access(obj: Object) -> Object:
+    return meta.section(meta.section(obj, "spec"), "access")
+
+
+def _kept(given: Object, before: Object) -> str:
+    """The fingerprint of the stored credential, when that is what the write means."""
+    fingerprint = meta.text(given, "fingerprint")
+    if not fingerprint:
+        field, told = (
+            ("serviceAccountToken", "the token")
+            if given.get("type") == TOKEN
+            else ("x509", "the certificate and its private key")
+        )
+        raise _Refused(causes.required(f"{_FIELD}.{field}", f"type {given['type']} needs {told}"))
+    if fingerprint != before.get("fingerprint") or given.get("type") != before.get("type"):
+        told = "this is not the fingerprint of the stored credential; supply the credential itself"
+        raise _Refused(causes.invalid(f"{_FIELD}.fingerprint", fingerprint, told))
+    return fingerprint
+
+
+def _stay(access: Object, before: Object) -> None:
+    """Refuse to send a stored credential anywhere but where it was meant for."""
+    for key in _BOUND:
+        if (access.get(key) or None) != (before.get(key) or None):
+            told = (
+                "may not change unless the credential is supplied again in the same write, "
+                "because the stored one would go to another server"
+            )
+            raise _Refused(causes.forbidden(f"spec.access.{key}", told))
+
+
+def _fingerprint(kind: str, secret: Object) -> str:
+    """Check a new credential, and make its fingerprint."""
+    if kind == TOKEN and "x509" not in secret:
+        material = _token(meta.text(secret, "serviceAccountToken"))
+    elif kind == X509 and "serviceAccountToken" not in secret:
+        material = _pair(meta.section(secret, "x509"))
+    elif kind in (TOKEN, X509, OIDC):
+        told = f"type {kind} does not agree with the credential that is given"
+        raise _Refused(causes.invalid(f"{_FIELD}.type", kind, told))
+    else:
+        raise _Refused(causes.unsupported(f"{_FIELD}.type", kind, (TOKEN, X509, OIDC)))
+    return "sha256:" + hashlib.sha256(material).hexdigest()
+
+
+def _token(token: str) -> bytes:
+    if not token.isascii() or not token.isprintable() or " " in token or len(token) > _TOKEN_LIMIT:
+        told = f"must be printable ASCII without spaces and line ends, at most {_TOKEN_LIMIT} bytes"
+        raise _Refused(Cause("FieldValueInvalid", f"Invalid value: {told}", f"{_FIELD}.serviceAccountToken"))
+    return token.encode()
+
+
+def _pair(given: Object) -> bytes:
+    """The chain in DER, of a certificate that fits its key."""
+    for part in ("certificate", "privateKey"):
+        if not given.get(part):
+            raise _Refused(causes.required(f"{_FIELD}.x509.{part}"))
+    part = "certificate"
+    try:
+        chain = certificates(pem(meta.text(given, part)))
+        part = "privateKey"
+        key = _private_key(pem(meta.text(given, part)))
+        if key != _public(chain[0].public_key()):
+            raise ValueError("is not the key of the certificate")  # noqa: TRY301
+    except ValueError as wrong:
+        raise _Refused(Cause("FieldValueInvalid", f"Invalid value: {wrong}", f"{_FIELD}.x509.{part}")) from None
+    return b"".join(certificate.public_bytes(serialization.Encoding.DER) for certificate in chain)
+
+
+def _private_key(text: bytes) -> bytes:
+    try:
+        return _public(serialization.load_pem_private_key(text, None).public_key())
+    except TypeError:
+        raise ValueError("must not be encrypted with a password") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("must be a private key in PEM") from None
+
+
+def _public(key: object) -> bytes:
+    """A public key in one form, to be compared."""
+    encode: Callable[..., bytes] = getattr(key, "public_bytes")  # noqa: B009  every key type has it, none shares a base
+    return encode(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _cleaned(obj: Object, secret: Object) -> Object:
+    """Metadata whose annotations repeat nothing of a credential."""
+    metadata = meta.section(obj, "metadata")
+    annotations = meta.section(metadata, "annotations")
+    if not annotations:
+        return metadata
+    words = list(_words(secret))
+    kept: Object = {}
+    for key, value in annotations.items():
+        clean = _without_credential(str(value)) if key == LAST_APPLIED else str(value)
+        if clean and not any(word in clean for word in words):
+            kept[key] = clean
+    return {**metadata, "annotations": kept}
+
+
+def _without_credential(text: str) -> str:
+    """A last-applied configuration without the secret fields; "" when it cannot be read."""
+    try:
+        applied = orjson.loads(text)
+    except ValueError:
+        return ""
+    if not isinstance(applied, dict):
+        return ""
+    credential = meta.section(_access(applied), "credential")
+    for key in _SECRET_FIELDS:
+        credential.pop(key, None)
+    return orjson.dumps(applied).decode() + "\n"
+
+
+def _words(value: object) -> Sequence[str]:
+    """Every string in a secret that is long enough to be one."""
+    if isinstance(value, dict):
+        return [word for inner in value.values() for word in _words(inner)]
+    return [value] if isinstance(value, str) and len(value) >= 8 else []
