@@ -1,0 +1,305 @@
+-- The gatekeeper: who asks, what for, may they, and what the next hop sees of it (docs/architecture.md).
+--
+-- onepass.gateway.tables puts the policy tables, requestinfo.lua and rules.lua before this file. Envoy gives header names
+-- in lower case. Every refusal is a Status (meta/v1), as kube-apiserver's.
+
+local policy, requestinfo, rules = policy, onepass.requestinfo, onepass.rules
+local byte, find, format, gmatch, gsub = string.byte, string.find, string.format, string.gmatch, string.gsub
+local lower, match, sub = string.lower, string.match, string.sub
+local concat, ipairs, max, pairs, pcall = table.concat, ipairs, math.max, pairs, pcall
+local time, tostring, type = os.time, tostring, type
+
+local BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
+local ADMINISTRATORS = "onepass:administrators"
+
+-- Answers ------------------------------------------------------------------------------------------------------------
+
+local REASONS = {
+  [400] = "BadRequest", [401] = "Unauthorized", [403] = "Forbidden", [404] = "NotFound", [500] = "InternalError",
+  [502] = "BadGateway",
+}
+local ESCAPES = { ['"'] = '\\"', ["\\"] = "\\\\" }
+
+local function escape(c)
+  return ESCAPES[c] or format("\\u%04x", byte(c))
+end
+
+local function json(text)
+  return '"' .. gsub(text, '[%c"\\]', escape) .. '"'
+end
+
+local function status(code, message, details)
+  return format('{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":%s,"reason":"%s"%s,"code":%d}',
+    json(message), REASONS[code], details or "", code)
+end
+
+local function details(a)
+  if not a or not a.is_resource then return "" end
+  local name = a.name ~= "" and '"name":' .. json(a.name) .. "," or ""
+  local group = a.group ~= "" and '"group":' .. json(a.group) .. "," or ""
+  return ',"details":{' .. name .. group .. '"kind":' .. json(a.resource) .. "}"
+end
+
+
+-- Headers ------------------------------------------------------------------------------------------------------------
+
+-- What stands in the headers, in one walk: each crossing into Envoy costs more than the Lua around it. `drop` names
+-- the headers that nobody behind the gateway may see as the client sent them.
+local function survey(headers)
+  local seen, drop, n = {}, {}, 0
+  for name, value in pairs(headers) do
+    local first = byte(name)
+    if first == 58 then -- a pseudo-header
+      if name == ":path" then seen.path = value elseif name == ":method" then seen.method = value end
+    elseif first == 120 then -- x
+      if find(name, "^x%-remote%-") or find(name, "^x%-envoy%-") or find(name, "^x%-onepass%-")
+        or name == "x-forwarded-client-cert" then
+        n = n + 1
+        drop[n] = name
+      end
+    elseif first == 105 then -- i
+      if sub(name, 1, 12) == "impersonate-" then
+        local as = seen.as or {}
+        seen.as = as
+        as[#as + 1] = name
+        as[#as + 1] = value
+      end
+    elseif name == "authorization" or name == "proxy-authorization" or name == "cookie" then
+      seen[name] = true
+      n = n + 1
+      drop[n] = name
+    elseif name == "upgrade" then
+      seen.upgrade = true
+    elseif name == "sec-websocket-protocol" then
+      seen.protocols = (seen.protocols and seen.protocols .. "," or "") .. value
+    end
+  end
+  return seen, drop
+end
+
+-- Whom the client wants to be, of its Impersonate-* headers (k8s.io/apiserver/pkg/endpoints/filters/impersonation);
+-- nil when it asks for nobody. Then why that cannot be read, and the headers that mean nothing.
+local function impersonation(as)
+  local imp, unknown, asked = { user = "", groups = {}, uid = "", extra = {} }, {}, false
+  for i = 1, #as, 2 do
+    local name, value = as[i], as[i + 1]
+    if name == "impersonate-user" or name == "impersonate-uid" then
+      local field = sub(name, 13)
+      if imp[field] ~= "" then return nil, name .. " is given more than once" end
+      imp[field] = value
+      if value == "" then unknown[#unknown + 1] = name else asked = true end
+    elseif name == "impersonate-group" then
+      imp.groups[#imp.groups + 1] = value
+      asked = true
+    elseif sub(name, 1, 18) == "impersonate-extra-" then
+      local key = sub(name, 19)
+      if not find(gsub(key, "%%%x%x", ""), "%", 1, true) then key = requestinfo.unescape(key) end
+      imp.extra[key] = imp.extra[key] or {}
+      imp.extra[key][#imp.extra[key] + 1] = value
+      asked = true
+    else
+      unknown[#unknown + 1] = name
+    end
+  end
+  return asked and imp or nil, nil, unknown
+end
+
+-- The WebSocket subprotocols without a bearer token, and whether there was one.
+local function without_token(protocols)
+  local kept, found = {}, false
+  for protocol in gmatch(protocols, "[^,%s]+") do
+    if sub(protocol, 1, #BEARER_PROTOCOL) == BEARER_PROTOCOL then
+      found = true
+    else
+      kept[#kept + 1] = protocol
+    end
+  end
+  return concat(kept, ", "), found
+end
+
+-- Identity -----------------------------------------------------------------------------------------------------------
+
+-- What a header carries unchanged, and nobody can take for another name.
+local function is_name(text)
+  return text ~= nil and text ~= "" and not find(text, "%c") and not find(text, "^%s") and not find(text, "%s$")
+    and requestinfo.is_utf8(text)
+end
+
+local function is_reserved(name)
+  return find(name, "^system:") ~= nil or (find(name, "^onepass:") ~= nil and name ~= ADMINISTRATORS)
+end
+
+-- What a certificate says, by its digest: the same bytes say the same, and reading them is what costs.
+local certificates, remembered = {}, 0
+
+local function read_certificate(tls)
+  local subject = tls:parsedSubjectPeerCertificate()
+  local user, groups = subject and subject:commonName(), {}
+  if not is_name(user) then return { why = "the client certificate names no user" } end
+  if is_reserved(user) or user == ADMINISTRATORS then return { why = "the client certificate names a reserved user" } end
+  for _, group in ipairs(subject:organizationName()) do
+    if not is_name(group) then return { why = "the client certificate names a group that is no name" } end
+    if is_reserved(group) then return { why = "the client certificate names a reserved group" } end
+    groups[#groups + 1] = group
+  end
+  groups[#groups + 1] = "system:authenticated"
+  local serial = gsub(lower(tls:serialNumberPeerCertificate()), "^0+", "")
+  return {
+    id = { user = user, groups = groups, joined = concat(groups, ",") }, serial = serial,
+    expires = tls:expirationPeerCertificate(),
+  }
+end
+
+local function by_certificate(tls, now)
+  if not tls:peerCertificateValidated() then return nil, "the client certificate is not one of this gateway's" end
+  local digest = tls:sha256PeerCertificateDigest()
+  local known = certificates[digest]
+  if not known then
+    if remembered >= 20000 then certificates, remembered = {}, 0 end
+    known, remembered = read_certificate(tls), remembered + 1
+    certificates[digest] = known
+  end
+  if known.why then return nil, known.why end
+  if policy.revoked[known.serial] then return nil, "the client certificate has been revoked" end
+  if known.expires <= now then return nil, "the client certificate has expired" end
+  return known.id
+end
+
+-- A token is taken when jwt_authn has verified it and its service account is still the one that it was made for.
+local function by_token(claims)
+  local bound = claims["kubernetes.io"]
+  local account = type(bound) == "table" and bound.serviceaccount
+  local namespace = type(bound) == "table" and bound.namespace
+  if type(account) ~= "table" or type(account.name) ~= "string" or type(namespace) ~= "string" then
+    return nil, "the token is not a service account's"
+  end
+  local user = "system:serviceaccount:" .. namespace .. ":" .. account.name
+  local uid = policy.accounts[user]
+  if user ~= claims.sub or not uid or uid ~= account.uid then
+    return nil, "the service account of the token is gone"
+  end
+  local groups = { "system:serviceaccounts", "system:serviceaccounts:" .. namespace, "system:authenticated" }
+  return { user = user, groups = groups, uid = uid, joined = concat(groups, ",") }
+end
+
+local ANONYMOUS = { user = "system:anonymous", groups = { "system:unauthenticated" }, joined = "system:unauthenticated" }
+
+-- Who asks; or nil and why the credential does not hold.
+local function identify(info, seen, token_in_protocol, now)
+  local tls = info:downstreamSslConnection()
+  if tls and tls:peerCertificatePresented() then return by_certificate(tls, now) end
+  local verified = info:dynamicMetadata():get("envoy.filters.http.jwt_authn")
+  local claims = verified and verified.jwt_payload
+  if claims then return by_token(claims) end
+  if seen.authorization then return nil, "the bearer token is not valid here" end
+  if token_in_protocol then return nil, "a bearer token in Sec-WebSocket-Protocol is not taken; send it in Authorization" end
+  return ANONYMOUS
+end
+
+-- Ways on ------------------------------------------------------------------------------------------------------------
+
+local function to_apiserver(headers, id)
+  headers:replace("x-remote-user", id.user)
+  for _, group in ipairs(id.groups) do headers:add("x-remote-group", group) end
+  if id.uid then headers:add("x-remote-uid", id.uid) end
+end
+
+local function is_stream(a, seen, query)
+  return seen.upgrade or a.verb == "watch"
+    or a.subresource == "log" and requestinfo.is_true(requestinfo.parameter(query, "follow"))
+end
+
+local function to_member(h, headers, seen, id, target, a, path, query, imp, as_user, ends)
+  headers:replace(":path", target.prefix .. path .. (query and "?" .. query or ""))
+  headers:replace(":authority", target.authority)
+  headers:replace("x-onepass-member", target.cluster)
+  headers:replace("x-onepass-route", is_stream(a, seen, query or "") and "stream" or "member")
+  if as_user and not imp then
+    headers:replace("impersonate-user", id.user)
+    for _, group in ipairs(id.groups) do
+      if sub(group, 1, 7) ~= "system:" then headers:add("impersonate-group", group) end
+    end
+  end
+  if seen.upgrade then headers:replace("connection", "Upgrade") end -- and nothing else that a client may have listed
+  if ends then
+    headers:replace("x-envoy-upstream-stream-duration-ms", format("%.0f", max(1, ends * 1000 - h:timestamp())))
+  end
+  h:clearRouteCache()
+end
+
+-- nil to go on; or a refusal: code, message, and the attributes of what is refused.
+local function admit(h)
+  local headers, info, now = h:headers(), h:streamInfo(), time()
+  local seen, drop = survey(headers)
+  for _, name in ipairs(drop) do headers:remove(name) end
+  local token_in_protocol = false
+  if seen.protocols and find(seen.protocols, BEARER_PROTOCOL, 1, true) then
+    local kept
+    kept, token_in_protocol = without_token(seen.protocols)
+    headers:remove("sec-websocket-protocol")
+    if kept ~= "" then headers:add("sec-websocket-protocol", kept) end
+  end
+
+  local raw, query = match(seen.path or "", "^([^?]*)%??(.*)$")
+  if not find(seen.path or "", "?", 1, true) then query = nil end
+  local decoded, wire = requestinfo.decode(raw)
+  if not decoded then return 400, wire end
+
+  local id, why = identify(info, seen, token_in_protocol, now)
+  if not id then return 401, why end
+  local metadata = info:dynamicMetadata()
+  metadata:set("onepass", "user", id.user)
+  metadata:set("onepass", "groups", id.joined)
+
+  local cluster, inner = requestinfo.member(decoded)
+  if not cluster then return to_apiserver(headers, id) end
+  if id == ANONYMOUS then return 401, "a request to a member cluster needs a credential" end
+  local a, malformed = requestinfo.attributes(seen.method, inner, query or "", seen.upgrade)
+  if not a then return 400, malformed end
+  local imp, unreadable, unknown
+  if seen.as then
+    imp, unreadable, unknown = impersonation(seen.as)
+    if unreadable then return 400, unreadable end
+    for _, name in ipairs(unknown) do headers:remove(name) end
+  end
+
+  local code, message, origin, as_user, ends, here =
+    rules.decide(id, cluster, seen.method, a, seen.upgrade, now, imp)
+  metadata:set("onepass", "cluster", cluster)
+  metadata:set("onepass", "verb", a.verb)
+  metadata:set("onepass", "path", inner)
+  metadata:set("onepass", "decision", code == 200 and "allow" or "deny")
+  if code ~= 200 then return code, message, code == 403 and a or nil end
+  metadata:set("onepass", "pass", origin)
+  if here then return to_apiserver(headers, id) end
+  local _, wire_inner = requestinfo.member(wire)
+  to_member(h, headers, seen, id, policy.targets[cluster], a, wire_inner, query, imp, as_user, ends)
+end
+
+-- Envoy lets a request pass whose script fails: so no failure leaves this function.
+function envoy_on_request(h)
+  local ran, code, message, a = pcall(admit, h)
+  if not ran then
+    h:logErr("gatekeeper: " .. tostring(code))
+    code, message, a = 500, "Internal error occurred: the gatekeeper failed", nil
+  end
+  if not code then return end
+  h:respond({ [":status"] = tostring(code), ["content-type"] = "application/json", ["cache-control"] = "no-cache, private" },
+    status(code, message, details(a)))
+end
+
+-- A redirect would send the user somewhere with a method and a path that nobody has allowed.
+function envoy_on_response(h)
+  local headers = h:headers()
+  local code = headers:get(":status")
+  if byte(code) ~= 51 or code == "304" then return end
+  local known = h:streamInfo():dynamicMetadata():get("onepass")
+  if not known or not known.decision then return end
+  headers:replace(":status", "502")
+  headers:remove("location")
+  headers:remove("content-length")
+  headers:remove("content-encoding")
+  headers:replace("content-type", "application/json")
+  local body = h:body()
+  if body then body:setBytes(status(502, "cluster " .. known.cluster .. " answered with a redirect")) end
+end
