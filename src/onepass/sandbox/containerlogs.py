@@ -14,6 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+import structlog
+
+log = structlog.get_logger(__name__)
+
 MAX_FILE = 10 << 20  # bytes; what is older than one full file is forgotten
 _MAX_LINE = 16 << 10  # bytes of one record
 _BLOCK = 1 << 15  # bytes read before other tasks get their turn
@@ -111,13 +115,16 @@ class Log:
     def _write(self, records: bytes) -> None:
         if self._file is None or not records:
             return
-        self._file.write(records)
-        self._file.flush()
-        if self._file.tell() >= MAX_FILE:
-            self._file.close()
-            self._path.replace(self.older)
-            self._file = self._path.open("ab")
-            self._rotations += 1
+        try:
+            self._file.write(records)
+            self._file.flush()
+            if self._file.tell() >= MAX_FILE:
+                self._file.close()
+                self._path.replace(self.older)
+                self._file = self._path.open("ab")
+                self._rotations += 1
+        except OSError as error:
+            log.warning("output of a container is lost", path=str(self._path), error=str(error))
         self._tell()
 
     def _tell(self) -> None:

@@ -13,12 +13,13 @@ CHUNK = 1 << 15  # bytes a read; what kubectl sends in a message too
 
 
 class Descriptor:
-    """Owns a file descriptor. At most one task reads and one writes at a time."""
+    """Owns a file descriptor. At most one task reads at a time."""
 
     def __init__(self, number: int) -> None:
         os.set_blocking(number, False)
         self._number = number
         self._waiting: set[asyncio.Future[None]] = set()
+        self._writing = asyncio.Lock()  # several clients may be attached to one terminal
 
     async def read(self) -> bytes:
         """What is there, at most CHUNK bytes; b"" at the end, and after close."""
@@ -36,6 +37,10 @@ class Descriptor:
 
     async def write(self, data: bytes) -> None:
         """Raises BrokenPipeError when nobody reads any more, and after close."""
+        async with self._writing:
+            await self._write(data)
+
+    async def _write(self, data: bytes) -> None:
         loop = asyncio.get_running_loop()
         rest = memoryview(data)
         while rest:

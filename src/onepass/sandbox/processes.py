@@ -14,7 +14,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import structlog
+
 from onepass.sandbox.descriptors import Descriptor
+
+log = structlog.get_logger(__name__)
 
 _INIT = Path(__file__).with_name("containerinit.py")
 _KILL_SECONDS = 10
@@ -103,11 +107,13 @@ class Process:
             self._control = -1
 
     async def close(self) -> None:
-        """Kill what still runs, and let go of every descriptor. Raises TimeoutError when the kernel cannot kill it."""
+        """Kill what still runs, and let go of every descriptor."""
         self.kill()
         try:
             async with asyncio.timeout(_KILL_SECONDS):
                 await self.wait()
+        except TimeoutError:
+            log.warning("a process does not end although it was killed", pid=self.pid)
         finally:
             for descriptor in (self.stdout, self.stderr, self.stdin):
                 if descriptor is not None:

@@ -1,0 +1,45 @@
+"""Who asks a member: a client certificate, or the token that the member made for its gateway."""
+
+import hmac
+from collections.abc import Mapping
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from starlette.requests import HTTPConnection
+
+from onepass.access.identity import AUTHENTICATED, Identity
+from onepass.api import errors
+
+
+class SignIn:
+    """`tokens` holds the users of static tokens; certificates were checked by TLS against the member's authority."""
+
+    def __init__(self, tokens: Mapping[str, Identity]) -> None:
+        self._tokens = tokens
+
+    async def __call__(self, connection: HTTPConnection) -> Identity | None:
+        """The user of a request, or None when it carries no credential. Raises unauthorized for a wrong one."""
+        header = connection.headers.get("authorization")
+        if header is not None:
+            return self._by_token(header)
+        chain = connection.scope.get("extensions", {}).get("tls", {}).get("client_cert_chain", [])
+        return by_certificate(chain[0]) if chain else None
+
+    def _by_token(self, header: str) -> Identity:
+        scheme, _, token = header.partition(" ")
+        if scheme.lower() == "bearer":
+            given = token.strip().encode()
+            for known, identity in self._tokens.items():
+                if hmac.compare_digest(known.encode(), given):
+                    return identity
+        raise errors.unauthorized()
+
+
+def by_certificate(pem: str) -> Identity:
+    """The common name is the user, each organization a group. Raises unauthorized for a subject without a name."""
+    subject = x509.load_pem_x509_certificate(pem.encode()).subject
+    names = [str(attribute.value) for attribute in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if len(names) != 1 or not names[0]:
+        raise errors.unauthorized()
+    groups = [str(attribute.value) for attribute in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+    return Identity(names[0], (*dict.fromkeys(groups), AUTHENTICATED))

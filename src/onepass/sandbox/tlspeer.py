@@ -1,0 +1,55 @@
+"""uvicorn's protocols with the client certificate in the ASGI scope, which uvicorn leaves out.
+
+`scope["extensions"]["tls"]` has the shape of the ASGI TLS extension
+(https://asgi.readthedocs.io/en/latest/specs/tls.html), and `scope["extensions"]["onepass.closed"]` of a WebSocket is an
+event that is set when the connection is lost, even while nobody receives.
+"""
+
+import asyncio
+import ssl
+from asyncio.transports import BaseTransport, Transport
+from typing import cast
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+# A client whose input the process does not read cannot answer pings either, because it is not being read from.
+_PING_TIMEOUT = 300.0
+
+
+class Http(HttpToolsProtocol):
+    """HTTP/1.1 over TLS."""
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
+        super().connection_made(transport)
+        self.app = _with_extensions(cast(ASGIApp, self.app), {"tls": _peer(transport)})
+
+
+class WebSockets(WebSocketsSansIOProtocol):
+    """WebSocket over TLS."""
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        super().connection_made(transport)
+        self.closed = asyncio.Event()
+        self.ping_timeout = _PING_TIMEOUT
+        extensions = {"tls": _peer(transport), "onepass.closed": self.closed}
+        self.app = _with_extensions(cast(ASGIApp, self.app), extensions)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed.set()
+        super().connection_lost(exc)
+
+
+def _with_extensions(app: ASGIApp, extensions: dict[str, object]) -> ASGIApp:
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "extensions": {**scope.get("extensions", {}), **extensions}}, receive, send)
+
+    return wrapped
+
+
+def _peer(transport: BaseTransport) -> dict[str, object]:
+    """What the TLS extension tells; the chain has the client's own certificate only, in PEM."""
+    connection = transport.get_extra_info("ssl_object")
+    der = connection.getpeercert(binary_form=True) if connection is not None else None
+    return {"client_cert_chain": [ssl.DER_cert_to_PEM_cert(der)] if der else []}
