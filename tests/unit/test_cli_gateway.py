@@ -38,6 +38,7 @@ class Api:
     objects: dict[str, Object] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)  # "METHOD /path" -> status and body
+    warnings: list[str] = field(default_factory=list)
     kubeconfig: Path = Path()
 
     def refuse(self, request: str, code: int, message: str) -> None:
@@ -94,6 +95,8 @@ def api(tmp_path: Path) -> Iterator[Api]:
             code, body = state.handle(self.command, self.path, self.rfile.read(length))
             self.send_response(code)
             self.send_header("Content-Length", str(len(body)))
+            for text in state.warnings:
+                self.send_header("Warning", f'299 - "{text}"')
             self.end_headers()
             self.wfile.write(body)
 
@@ -208,6 +211,13 @@ def test_a_refusal_is_told_in_the_words_of_the_api(api: Api, code: int, hint: st
     assert caught.value.what == "because"
     assert caught.value.code == code
     assert hint in caught.value.hint
+
+
+def test_warnings_of_the_api_are_shown_and_stay_out_of_the_result(api: Api) -> None:
+    api.warnings = [r"rules name \"pods\", not \"pod\"", "and another"]
+    done = onepass(api, "cluster", "list", "-o", "json")
+    assert json.loads(done.stdout)["items"]
+    assert done.stderr.splitlines() == ['warning: rules name "pods", not "pod"', "warning: and another"]
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"", b"\xff"])

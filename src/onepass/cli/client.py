@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 
 _CONTEXT = "onepass"  # the gateway's own context in every kubeconfig that OnePass writes
 _PAGE = 500
+_WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')  # RFC 7234, 5.5, as Kubernetes uses it
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -74,9 +76,11 @@ def segment(name: str) -> str:
 class Gateway:
     """One gateway, asked as one user. A context manager; every call has a deadline and raises Failure."""
 
-    def __init__(self, path: Path, *, timeout: float = 15.0) -> None:
+    def __init__(self, path: Path, *, timeout: float = 15.0, warn: Callable[[str], None] | None = None) -> None:
+        """`warn` gets the text of each `Warning` that the API sends with an answer."""
         config = _load(path)
         self.path = path
+        self._warn = warn
         # A context for a member leads to the gateway as well: what comes before the member's path.
         self.url = config.cluster.server.split("/apis/", 1)[0].rstrip("/")
         trust = httpx2.URL(self.url).host not in _LOOPBACK  # a proxy of the environment is never for loopback
@@ -175,6 +179,10 @@ class Gateway:
             answer = self._http.request(method, path, params=query, content=content, headers=headers)
         if answer.is_error:
             raise self._refusal(answer)
+        for header in answer.headers.get_list("warning"):
+            for text in _WARNING.findall(header):
+                if self._warn is not None:
+                    self._warn(re.sub(r"\\(.)", r"\1", text))
         found = _object(answer.content)
         if not found:
             raise Failure(f"{self.url}{path} did not answer with an object", "is that a OnePass gateway?")

@@ -51,7 +51,11 @@ def gateway(
     before = root if isinstance(root, Root) else Root()
     if kubeconfig is None and data_dir is None:
         kubeconfig, data_dir = before.kubeconfig, before.data_dir
-    return client.Gateway(client.locate(kubeconfig, data_dir), timeout=timeout)
+    return client.Gateway(
+        client.locate(kubeconfig, data_dir),
+        timeout=timeout,
+        warn=lambda text: output.note(f"[yellow]warning:[/] {output.safe(text)}"),
+    )
 
 
 def _names(context: typer.Context, path: str, incomplete: str) -> Iterable[str]:

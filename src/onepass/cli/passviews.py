@@ -54,7 +54,7 @@ def who(granted: Object) -> str:
 def where(granted: Object) -> str:
     """`prod, staging, env=dev`: cluster names, then the selector."""
     clusters = meta.section(meta.section(granted, "spec"), "clusters")
-    told = _texts(clusters.get("names"))
+    told = ["every cluster" if name == "*" else name for name in _texts(clusters.get("names"))]
     selector = clusters.get("selector")
     if isinstance(selector, dict):
         parts = [f"{k}={v}" for k, v in sorted(meta.section(selector, "matchLabels").items())]
@@ -134,6 +134,6 @@ def sentences(granted: Object, now: datetime) -> list[str]:
         told.append(f"It is [red]{word}[/] and grants nothing.")
     for condition in clusterviews.conditions(granted):
         message = meta.text(condition, "message")
-        if condition.get("status") == "False" and message:
-            told.append(f"{safe(meta.text(condition, 'type'))}: {safe(message)}.")
+        if word == "yes" and condition.get("status") == "False" and message:
+            told.append(f"[yellow]Still it opens nothing[/]: {safe(message)}.")
     return [sentence for sentence in told if sentence]

@@ -33,10 +33,6 @@ def up(
         list[str] | None,
         typer.Option(help="A further DNS name or IP address for the gateway's certificate; repeatable."),
     ] = None,
-    allow_exec: Annotated[
-        list[str] | None,
-        typer.Option(help="A program that a Cluster's execConfig may run on this machine; repeatable."),
-    ] = None,
 ) -> None:
     """Run a gateway in the foreground, until Ctrl-C.
 
@@ -61,7 +57,6 @@ def up(
             storage=storage,
             sandbox=sandbox,
             names=tuple(name or ()),
-            exec_allowed=frozenset(allow_exec or ()),
         )
         serve.up(chosen)
     except settings.SettingsError as error:
