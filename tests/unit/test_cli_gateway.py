@@ -6,6 +6,7 @@ in tests/e2e/test_cli.py.
 
 import base64
 import json
+import signal
 import ssl
 import subprocess
 import sys
@@ -39,6 +40,8 @@ class Api:
     asked: list[str] = field(default_factory=list)
     answers: dict[str, tuple[int, bytes]] = field(default_factory=dict)  # "METHOD /path" -> status and body
     warnings: list[str] = field(default_factory=list)
+    unsigned: bool = False  # no certificate ever comes
+    watched: threading.Event = field(default_factory=threading.Event)
     kubeconfig: Path = Path()
 
     def refuse(self, request: str, code: int, message: str) -> None:
@@ -59,6 +62,9 @@ class Api:
             self.objects[path] = made
             return 201, json.dumps(made).encode()
         if "watch" in query:
+            self.watched.set()
+            if self.unsigned:
+                return 200, b""
             name = query["fieldSelector"][0].removeprefix("metadata.name=")
             event = {"type": "ADDED", "object": self.objects[f"{path}/{name}"]}
             return 200, json.dumps(event).encode() + b"\n"
@@ -295,6 +301,26 @@ def test_a_failure_in_the_middle_takes_back_what_was_made(api: Api, request_: st
     assert "Traceback" not in done.stderr
     assert api.objects == before
     assert not path.exists()
+
+
+def test_an_interrupt_takes_back_what_was_made(api: Api) -> None:
+    before = dict(api.objects)
+    api.unsigned = True
+    command = ["pass", "issue", "bob", "--cluster", "prod", "--name", "b1", "-o", "bob.kubeconfig"]
+    with subprocess.Popen(
+        [str(Path(sys.executable).parent / "onepass"), "--kubeconfig", str(api.kubeconfig), *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=api.kubeconfig.parent,
+    ) as process:
+        assert api.watched.wait(30)
+        assert api.objects != before
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert api.objects == before
 
 
 def test_a_file_that_cannot_be_written_takes_back_what_was_made(api: Api, tmp_path: Path) -> None:
