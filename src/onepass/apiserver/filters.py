@@ -159,7 +159,7 @@ class Identify:
         wanted = authentication.impersonated(connection.headers)
         if wanted is not None:
             for asked in authentication.needed(connection.headers):
-                await _require(self.authorize, identity, asked)
+                await require(self.authorize, identity, asked)
             scope["identity"] = wanted
         await self.app(scope, receive, send)
 
@@ -176,11 +176,12 @@ class Authorize:
         asked: Attributes = scope["attributes"]
         connect = self.endpoints.connect(asked)
         if connect is None or not connect.guards_itself:
-            await _require(self.authorize, scope["identity"], asked)
+            await require(self.authorize, scope["identity"], asked)
         await self.app(scope, receive, send)
 
 
-async def _require(authorize: Authorizer, identity: Identity, asked: Attributes) -> None:
+async def require(authorize: Authorizer, identity: Identity, asked: Attributes) -> None:
+    """Raises forbidden, or unauthorized for an anonymous caller, unless the rules allow what is asked."""
     verdict = await authorize.allows(identity, asked)
     if verdict.allowed:
         return

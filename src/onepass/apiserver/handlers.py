@@ -17,13 +17,13 @@ from onepass.access.identity import Identity
 from onepass.api import errors, meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
-from onepass.apiserver import encoding, options, patches, printers
+from onepass.apiserver import encoding, options, patches, printers, questions
 from onepass.apiserver.encoding import Media
 from onepass.apiserver.endpoints import Endpoints, resource_of
 from onepass.apiserver.metrics import Metrics
 from onepass.apiserver.ports import Admission, Attempt, Connect, Kindless, Limits
 from onepass.apiserver.watching import Stream
-from onepass.registry import schema, selection
+from onepass.registry import selection
 from onepass.registry.store import Event, Listing, Selection, Store, Write, Written
 
 _META = "meta.k8s.io"
@@ -79,15 +79,7 @@ class Server:
         asked: Attributes = request.scope["attributes"]
         if asked.verb != "create" or asked.name or kind.resource.namespaced != bool(asked.namespace):
             raise errors.method_not_allowed()
-        media = encoding.negotiate(request.headers.get("accept", ""))
-        body = await encoding.read(request, self.limits.body)
-        obj = encoding.load_object(body, encoding.media_type(request), self.limits.depth)
-        for key, expected in (("apiVersion", kind.resource.api_version), ("kind", kind.resource.kind)):
-            if obj.setdefault(key, expected) != expected:
-                raise errors.bad_request(f"{key} in the data does not match the expected {expected}")
-        conformed, unknown = schema.conform(kind.model, kind.resource, obj)
-        answer = await kind.answer(conformed, request.scope["identity"], asked.namespace)
-        return _warned(encoding.respond(request, answer, media=media, code=201), schema.warnings(unknown))
+        return await questions.answered(kind, request, self.limits, asked.namespace)
 
     async def admit(self, attempt: Attempt) -> None:
         for admission in self.admissions:
@@ -156,7 +148,7 @@ class Call:
             obj = self._table([obj], {"resourceVersion": version}, media)
         elif media.kind:
             obj = printers.partial(obj, media)
-        return _warned(encoding.respond(self.request, obj, media=media, code=code), warnings)
+        return questions.warned(encoding.respond(self.request, obj, media=media, code=code), warnings)
 
     def listed(self, listing: Listing, media: Media) -> Response:
         metadata: Object = {"resourceVersion": listing.resource_version}
@@ -207,14 +199,6 @@ class Call:
             return shown
 
         return turn
-
-
-def _warned(response: Response, warnings: Iterable[str]) -> Response:
-    """With a Warning header each (RFC 7234, section 5.5), which kubectl prints."""
-    for warning in warnings:
-        text = warning.encode("ascii", "backslashreplace").decode().replace("\\", "\\\\").replace('"', '\\"')
-        response.headers.append("Warning", f'299 - "{"".join(c for c in text if c.isprintable())[:1000]}"')
-    return response
 
 
 async def _get(call: Call) -> ASGIApp:

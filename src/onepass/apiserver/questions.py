@@ -1,0 +1,34 @@
+"""Requests that are answered and forgotten: kinds that are only ever created (ports.Kindless)."""
+
+from collections.abc import Iterable
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from onepass.api import errors
+from onepass.apiserver import encoding
+from onepass.apiserver.ports import Kindless, Limits
+from onepass.registry import schema
+
+
+async def answered(kind: Kindless, request: Request, limits: Limits, namespace: str) -> Response:
+    """The answer to the question in the body. Raises what the kind raises, and errors of encoding and schema."""
+    media = encoding.negotiate(request.headers.get("accept", ""))
+    body = await encoding.read(request, limits.body)
+    obj = encoding.load_object(body, encoding.media_type(request), limits.depth)
+    for key, expected in (("apiVersion", kind.resource.api_version), ("kind", kind.resource.kind)):
+        if (obj.get(key) or expected) != expected:
+            raise errors.bad_request(f"{key} in the data does not match the expected {expected}")
+        obj[key] = expected
+    obj.pop("status", None)  # the answer's place: what a client leaves there means nothing
+    conformed, unknown = schema.conform(kind.model, kind.resource, obj)
+    answer = await kind.answer(conformed, request.scope["identity"], namespace)
+    return warned(encoding.respond(request, answer, media=media, code=201), schema.warnings(unknown))
+
+
+def warned(response: Response, warnings: Iterable[str]) -> Response:
+    """With a Warning header each (RFC 7234, section 5.5), which kubectl prints."""
+    for warning in warnings:
+        text = warning.encode("ascii", "backslashreplace").decode().replace("\\", "\\\\").replace('"', '\\"')
+        response.headers.append("Warning", f'299 - "{"".join(c for c in text if c.isprintable())[:1000]}"')
+    return response

@@ -1,0 +1,106 @@
+"""`serviceaccounts/token`: tokens for service accounts, as `kubectl create token` asks for them."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from onepass.access.identity import Identity
+from onepass.api import authentication_v1, errors, meta
+from onepass.api.errors import Cause
+from onepass.api.meta import Object, Resource
+from onepass.apiserver import questions
+from onepass.apiserver.ports import Connect, Kindless, Limits
+from onepass.registry.store import Store
+
+RESOURCE = Resource("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests", "tokenrequest", namespaced=True)
+
+_SHORTEST, _USUAL, _LONGEST = 600, 3600, 1 << 32  # seconds, as in k8s.io/kubernetes/pkg/apis/authentication/validation
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A service account as it stands."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token, the audiences that it has got, and when it expires (Unix seconds)."""
+
+    token: str
+    audiences: tuple[str, ...]
+    expires: float
+
+
+class Signer(Protocol):
+    """Makes tokens; `audiences` empty means the server's own, and the lifetime may come out shorter than asked."""
+
+    def __call__(self, account: Account, audiences: Sequence[str], seconds: int, now: float) -> Token: ...
+
+
+def connect(
+    accounts: Store, sign: Signer, limits: Limits | None = None, clock: Callable[[], float] = time.time
+) -> Connect:
+    """The subresource. `accounts` is the store of service accounts."""
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        namespace, name = scope["path_params"]["namespace"], scope["path_params"]["name"]
+        account = await accounts.get(namespace, name)
+
+        async def answer(obj: Object, _identity: Identity, _namespace: str) -> Object:
+            return _answer(obj, Account(namespace, name, meta.uid(account)), sign, clock())
+
+        kind = Kindless(RESOURCE, authentication_v1.TokenRequest, answer)
+        response = await questions.answered(kind, Request(scope, receive), limits or Limits(), namespace)
+        await response(scope, receive, send)
+
+    return Connect(
+        parent=accounts.strategy.resource,
+        name="token",
+        kind=RESOURCE.kind,
+        api_version=RESOURCE.api_version,
+        handler=handle,
+        methods=("POST",),
+        verbs=("create",),
+        model=authentication_v1.TokenRequest,
+    )
+
+
+def _answer(obj: Object, account: Account, sign: Signer, now: float) -> Object:
+    metadata, spec = meta.section(obj, "metadata"), meta.section(obj, "spec")
+    for key, expected in (("name", account.name), ("namespace", account.namespace)):
+        if meta.text(metadata, key) not in ("", expected):
+            raise errors.bad_request(f"the {key} of the TokenRequest does not match the {key} on the request")
+    seconds = spec.get("expirationSeconds", _USUAL)
+    wrong: list[Cause] = []
+    if not isinstance(seconds, int) or seconds < _SHORTEST:
+        told = f"Invalid value: {seconds}: may not specify a duration less than 10 minutes"
+        wrong.append(Cause("FieldValueInvalid", told, "spec.expirationSeconds"))
+    elif seconds > _LONGEST:
+        told = f"Invalid value: {seconds}: may not specify a duration larger than 2^32 seconds"
+        wrong.append(Cause("FieldValueInvalid", told, "spec.expirationSeconds"))
+    if "boundObjectRef" in spec:
+        told = "Forbidden: tokens are bound to their service account only"
+        wrong.append(Cause("FieldValueForbidden", told, "spec.boundObjectRef"))
+    if wrong:
+        raise errors.invalid(RESOURCE, account.name, wrong)
+    assert isinstance(seconds, int)
+    asked = spec.get("audiences")
+    audiences = [item for item in asked if isinstance(item, str)] if isinstance(asked, list) else []
+    token = sign(account, audiences, seconds, now)
+    expires = datetime.fromtimestamp(int(token.expires), UTC)
+    stamp = datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        **obj,
+        "metadata": {"name": account.name, "namespace": account.namespace, "creationTimestamp": stamp},
+        "spec": {"audiences": [*token.audiences], "expirationSeconds": seconds},
+        "status": {"token": token.token, "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ")},
+    }
