@@ -27,12 +27,18 @@ class SignIn:
 
     def _by_token(self, header: str) -> Identity:
         scheme, _, token = header.partition(" ")
-        if scheme.lower() == "bearer":
-            given = token.strip().encode()
-            for known, identity in self._tokens.items():
-                if hmac.compare_digest(known.encode(), given):
-                    return identity
-        raise errors.unauthorized()
+        identity = self.known(token.strip()) if scheme.lower() == "bearer" else None
+        if identity is None:
+            raise errors.unauthorized()
+        return identity
+
+    def known(self, token: str) -> Identity | None:
+        """Whose token it is; None for one that is not known."""
+        given = token.encode()
+        for known, identity in self._tokens.items():
+            if hmac.compare_digest(known.encode(), given):
+                return identity
+        return None
 
 
 def by_certificate(pem: str) -> Identity:
