@@ -3,12 +3,13 @@
 import base64
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 import pytest
 import trustme
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from onepass.api import meta
@@ -82,8 +83,8 @@ def with_token(token: str = TOKEN, **access: JSON) -> dict[str, JSON]:
 
 
 def with_pair(pair: Pair, **access: JSON) -> dict[str, JSON]:
-    x509: Object = {"certificate": pair.certificate, "privateKey": pair.private_key}
-    return {"credential": {"type": "X509Certificate", "x509": x509}, **access}
+    both: Object = {"certificate": pair.certificate, "privateKey": pair.private_key}
+    return {"credential": {"type": "X509Certificate", "x509": both}, **access}
 
 
 def access_of(obj: Object) -> Object:
@@ -263,20 +264,23 @@ async def test_a_stored_credential_is_kept_only_under_its_own_fingerprint(
         ({"type": "ServiceAccountToken", "serviceAccountToken": "s3cret-value\n"}, "without spaces and line ends"),
         ({"type": "ServiceAccountToken", "serviceAccountToken": "s3cret-value" * 9000}, "at most"),
         ({"type": "ServiceAccountToken", "serviceAccountToken": {"s3cret-value": 1}}, "must be of type string"),
-        ({"type": "X509Certificate", "x509": {"certificate": "s3cret-value"}}, "x509.privateKey: Required value"),
+        ({"type": "X509Certificate", "x509": {"certificate": "aGk="}}, "x509.privateKey: Required value"),
         ({"type": "X509Certificate", "x509": {"certificate": "!", "privateKey": "s3cret-value"}}, "PEM in base64"),
-        ({"type": "X509Certificate", "x509": {"certificate": "aGk=", "privateKey": "aGk="}}, "certificates in PEM"),
+        (
+            {"type": "X509Certificate", "x509": {"certificate": "aGk=", "privateKey": "aGk="}},
+            "the certificate is not PEM",
+        ),
         (
             {"type": "X509Certificate", "x509": {"certificate": "PAIR", "privateKey": "aGk="}},
-            "must be a private key in PEM",
+            "the key is not a private key in PEM",
         ),
         (
             {"type": "X509Certificate", "x509": {"certificate": "PAIR", "privateKey": "OTHER"}},
-            "is not the key of the cert",
+            "the key does not belong to the certificate",
         ),
         (
             {"type": "X509Certificate", "x509": {"certificate": "PAIR", "privateKey": "LOCKED"}},
-            "encrypted with a password",
+            "the key is encrypted",
         ),
         ({"type": "OIDC"}, "execConfig: Required value"),
         ({"type": "OIDC", "execConfig": {"command": "/bin/sh", "args": ["-c", "touch PWNED"]}}, "has not allowed this"),
@@ -299,14 +303,32 @@ async def test_credentials_that_cannot_work_are_refused(
         "OTHER": b64(other.private_bytes(pem, pkcs8, serialization.NoEncryption())),
         "LOCKED": b64(locked),
     }
-    x509 = credential.get("x509")
-    if isinstance(x509, dict):
-        credential = {**credential, "x509": {k: words.get(v, v) if isinstance(v, str) else v for k, v in x509.items()}}
+    given = credential.get("x509")
+    if isinstance(given, dict):
+        credential = {**credential, "x509": {k: words.get(v, v) if isinstance(v, str) else v for k, v in given.items()}}
     refused = await refusal(store.create("", cluster({"credential": credential}), write))
     assert refused.code == 422
     assert told in refused.message
     assert "s3cret-value" not in json.dumps(refused.status())
     assert (await storage.range(b"/")).records == []
+
+
+async def test_an_expired_certificate_is_refused(store: Store, write: Write, pair: Pair, bundle: str) -> None:
+    later = replace(write, actor=replace(write.actor, now=4e10))
+    for access, told in (
+        (with_pair(pair), "x509.certificate: Invalid value: the certificate has expired"),
+        (with_token(caBundle=bundle), "caBundle: Invalid value: has expired"),
+    ):
+        assert told in (await refusal(store.create("", cluster(access), later))).message
+    await store.create("", cluster(with_token(caBundle=bundle)), write)
+    await store.update("", "prod", changed(identity="Impersonate"), later)
+
+
+async def test_a_fingerprint_is_the_one_that_other_tools_tell(store: Store, write: Write, pair: Pair) -> None:
+    made = (await store.create("", cluster(with_pair(pair)), write)).obj
+    leaf = x509.load_pem_x509_certificate(base64.b64decode(pair.certificate))
+    told = meta.section(access_of(made), "credential")["fingerprint"]
+    assert told == "sha256:" + leaf.fingerprint(hashes.SHA256()).hex()
 
 
 async def test_a_listed_program_is_allowed(store: Store, write: Write) -> None:

@@ -14,7 +14,7 @@ from onepass.api.meta import Object, Resource
 from onepass.api.objectmeta import Model, ObjectMeta
 from onepass.registry import selection
 from onepass.registry.store import Event, Selection, Store, Write
-from onepass.registry.strategy import Concealed, Strategy
+from onepass.registry.strategy import Actor, Concealed, Strategy
 from onepass.storage.interface import Storage
 
 WIDGET = Resource("test.example", "v1", "Widget", "widgets", "widget", namespaced=True)
@@ -39,7 +39,7 @@ class Widget(Model):
     status: WidgetStatus | None = None
 
 
-def hide(obj: Object, _old: Object | None) -> Concealed:
+def hide(obj: Object, _old: Object | None, _actor: Actor) -> Concealed:
     spec = meta.section(obj, "spec")
     if "code" not in spec:
         return Concealed(obj, None)

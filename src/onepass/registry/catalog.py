@@ -1,6 +1,6 @@
 """The one table of what the gateway serves, in the order in which discovery tells it."""
 
-from onepass.registry import clusters, namespaces, passes, rbac, serviceaccounts
+from onepass.registry import certificatesigningrequests, clusters, namespaces, passes, rbac, serviceaccounts
 from onepass.registry.strategy import Strategy
 
 
@@ -9,6 +9,7 @@ def gateway(*, allow_loopback: bool = False, exec_allowed: frozenset[str] = froz
     return (
         namespaces.STRATEGY,
         serviceaccounts.STRATEGY,
+        certificatesigningrequests.STRATEGY,
         *rbac.STRATEGIES,
         clusters.strategy(allow_loopback=allow_loopback, exec_allowed=exec_allowed),
         passes.STRATEGY,

@@ -43,19 +43,9 @@ def _validator(
         if access.get("proxyURL"):
             told = "clusters behind a proxy are not supported yet; the gateway must reach the endpoint itself"
             wrong.append(causes.forbidden("spec.access.proxyURL", told))
-        if access.get("caBundle"):
-            wrong += _bundle(meta.text(access, "caBundle"))
         return [*wrong, *_credential(meta.section(access, "credential"), exec_allowed)]
 
     return validate
-
-
-def _bundle(text: str) -> Sequence[Cause]:
-    try:
-        credentials.certificates(credentials.pem(text))
-    except ValueError as wrong:
-        return [Cause("FieldValueInvalid", f"Invalid value: {wrong}", "spec.access.caBundle")]
-    return ()
 
 
 def _credential(credential: Object, exec_allowed: frozenset[str]) -> Sequence[Cause]:

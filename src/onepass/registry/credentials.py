@@ -10,15 +10,14 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 import orjson
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from onepass.api import errors, meta
 from onepass.api.errors import ApiError, Cause
 from onepass.api.meta import Object, Resource
+from onepass.pki import certificates, keys
 from onepass.registry import causes
-from onepass.registry.strategy import Concealed
+from onepass.registry.strategy import Actor, Concealed
 
 TOKEN, X509, OIDC = "ServiceAccountToken", "X509Certificate", "OIDC"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -38,12 +37,12 @@ class _Refused(Exception):
         self.cause = cause
 
 
-def conceal(resource: Resource) -> Callable[[Object, Object | None], Concealed]:
+def conceal(resource: Resource) -> Callable[[Object, Object | None, Actor], Concealed]:
     """The strategy function for a kind with a spec.access.credential; `resource` names it in refusals."""
 
-    def take_out(obj: Object, old: Object | None) -> Concealed:
+    def take_out(obj: Object, old: Object | None, actor: Actor) -> Concealed:
         try:
-            return _take_out(obj, old)
+            return _take_out(obj, old, actor.now)
         except _Refused as refused:
             raise _invalid(resource, obj, [refused.cause]) from None
 
@@ -58,27 +57,21 @@ def pem(value: str) -> bytes:
         raise ValueError("must be PEM in base64") from None
 
 
-def certificates(bundle: bytes) -> Sequence[x509.Certificate]:
-    """The certificates of a PEM bundle, at least one. Raises ValueError with a sentence."""
-    try:
-        return x509.load_pem_x509_certificates(bundle)
-    except ValueError:
-        raise ValueError("must be certificates in PEM, each between BEGIN CERTIFICATE and END CERTIFICATE") from None
-
-
 def _invalid(resource: Resource, obj: Object, wrong: Sequence[Cause]) -> ApiError:
     return errors.invalid(resource, meta.name(obj), wrong)
 
 
-def _take_out(obj: Object, old: Object | None) -> Concealed:
+def _take_out(obj: Object, old: Object | None, now: float) -> Concealed:
     access = _access(obj)
+    if access.get("caBundle") and access["caBundle"] != _access(old or {}).get("caBundle"):
+        _bundle(meta.text(access, "caBundle"), now)
     given = meta.section(access, "credential")
     secret = {key: given[key] for key in _SECRET_FIELDS if given.get(key)}
     seen: Object = {key: value for key, value in given.items() if key not in (*_SECRET_FIELDS, "fingerprint")}
     before = meta.section(_access(old or {}), "credential")
     stored: bytes | None = b""
     if secret:
-        seen["fingerprint"] = _fingerprint(meta.text(given, "type"), secret)
+        seen["fingerprint"] = _fingerprint(meta.text(given, "type"), secret, now)
         if seen["fingerprint"] != before.get("fingerprint") or seen["type"] != before.get("type"):
             stored = orjson.dumps(secret)
         else:
@@ -125,12 +118,24 @@ def _stay(access: Object, before: Object) -> None:
             raise _Refused(causes.forbidden(f"spec.access.{key}", told))
 
 
-def _fingerprint(kind: str, secret: Object) -> str:
+def _bundle(text: str, now: float) -> None:
+    try:
+        certificates.bundle(pem(text), now)
+    except ValueError as wrong:
+        raise _Refused(_wrong("spec.access.caBundle", wrong)) from None
+
+
+def _wrong(field: str, problem: object) -> Cause:
+    """As causes.invalid, without the value: it may be one that nobody is to read."""
+    return Cause("FieldValueInvalid", f"Invalid value: {problem}", field)
+
+
+def _fingerprint(kind: str, secret: Object, now: float) -> str:
     """Check a new credential, and make its fingerprint."""
     if kind == TOKEN and "x509" not in secret:
         material = _token(meta.text(secret, "serviceAccountToken"))
     elif kind == X509 and "serviceAccountToken" not in secret:
-        material = _pair(meta.section(secret, "x509"))
+        material = _pair(meta.section(secret, "x509"), now)
     elif kind in (TOKEN, X509, OIDC):
         told = f"type {kind} does not agree with the credential that is given"
         raise _Refused(causes.invalid(f"{_FIELD}.type", kind, told))
@@ -142,40 +147,31 @@ def _fingerprint(kind: str, secret: Object) -> str:
 def _token(token: str) -> bytes:
     if not token.isascii() or not token.isprintable() or " " in token or len(token) > _TOKEN_LIMIT:
         told = f"must be printable ASCII without spaces and line ends, at most {_TOKEN_LIMIT} bytes"
-        raise _Refused(Cause("FieldValueInvalid", f"Invalid value: {told}", f"{_FIELD}.serviceAccountToken"))
+        raise _Refused(_wrong(f"{_FIELD}.serviceAccountToken", told))
     return token.encode()
 
 
-def _pair(given: Object) -> bytes:
-    """The chain in DER, of a certificate that fits its key."""
+def _pair(given: Object, now: float) -> bytes:
+    """The chain in DER, of a certificate that is valid at `now` and fits its key; the key follows from it.
+
+    Of one certificate alone, the hash of this is its fingerprint as other tools tell it.
+    """
+    found: dict[str, bytes] = {}
     for part in ("certificate", "privateKey"):
         if not given.get(part):
             raise _Refused(causes.required(f"{_FIELD}.x509.{part}"))
-    part = "certificate"
+        try:
+            found[part] = pem(meta.text(given, part))
+        except ValueError as wrong:
+            raise _Refused(_wrong(f"{_FIELD}.x509.{part}", wrong)) from None
     try:
-        chain = certificates(pem(meta.text(given, part)))
-        part = "privateKey"
-        key = _private_key(pem(meta.text(given, part)))
-        if key != _public(chain[0].public_key()):
-            raise ValueError("is not the key of the certificate")  # noqa: TRY301
-    except ValueError as wrong:
-        raise _Refused(Cause("FieldValueInvalid", f"Invalid value: {wrong}", f"{_FIELD}.x509.{part}")) from None
-    return b"".join(certificate.public_bytes(serialization.Encoding.DER) for certificate in chain)
-
-
-def _private_key(text: bytes) -> bytes:
-    try:
-        return _public(serialization.load_pem_private_key(text, None).public_key())
-    except TypeError:
-        raise ValueError("must not be encrypted with a password") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise ValueError("must be a private key in PEM") from None
-
-
-def _public(key: object) -> bytes:
-    """A public key in one form, to be compared."""
-    encode: Callable[..., bytes] = getattr(key, "public_bytes")  # noqa: B009  every key type has it, none shares a base
-    return encode(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        certificates.pair(found["certificate"], found["privateKey"], now)
+    except keys.KeyRefused as wrong:
+        raise _Refused(_wrong(f"{_FIELD}.x509.privateKey", f"the key {wrong}")) from None
+    except certificates.CertificateRefused as wrong:
+        raise _Refused(_wrong(f"{_FIELD}.x509.certificate", f"the certificate {wrong}")) from None
+    chain = certificates.chain(found["certificate"])
+    return b"".join(certificate.public_bytes(Encoding.DER) for certificate in chain)
 
 
 def _cleaned(obj: Object, secret: Object) -> Object:

@@ -249,7 +249,7 @@ class Store:
             obj = strategy.prepare_update(old, obj, write.actor)
         secret: bytes | None = None
         if strategy.conceal is not None and not write.subresource:
-            concealed = strategy.conceal(obj, old)
+            concealed = strategy.conceal(obj, old, write.actor)
             obj, secret = concealed.obj, concealed.secret
         wrong = [*lifecycle.check(strategy, obj, old), *strategy.validate(obj, old)]
         if wrong:

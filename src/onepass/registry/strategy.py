@@ -79,7 +79,7 @@ class Strategy:
     grace: Callable[[Object, int | None], int] = at_once
     # Takes write-only fields out; gets the new object and the stored (already concealed) one if any, and returns what
     # may be seen. Raises ApiError to refuse (for example an endpoint changed without them).
-    conceal: Callable[[Object, Object | None], Concealed] | None = None
+    conceal: Callable[[Object, Object | None, Actor], Concealed] | None = None
     validate: Callable[[Object, Object | None], Sequence[Cause]] = nothing_wrong
     warn: Callable[[Object], Sequence[str]] = nothing_odd
     # Which fields a fieldSelector may name beside metadata.name and metadata.namespace: JSON path -> reader.
