@@ -84,9 +84,10 @@ def test_a_pass_of_another_shape_is_shown_all_the_same() -> None:
 
 
 def test_only_what_is_in_force_expires_soon() -> None:
-    assert passviews.expires_soon(PASS, NOW)
-    assert not passviews.expires_soon(altered(suspended=True), NOW)
-    assert not passviews.expires_soon(altered(notAfter=durations.rfc3339(NOW + timedelta(days=3))), NOW)
+    soon = durations.rfc3339(NOW + timedelta(hours=1))
+    assert passviews.expires_soon(altered(notAfter=soon), NOW)
+    assert not passviews.expires_soon(altered(notAfter=soon, suspended=True), NOW)
+    assert not passviews.expires_soon(PASS, NOW)
 
 
 CLUSTER: Object = {
@@ -135,6 +136,7 @@ def test_a_table_that_is_not_for_a_terminal_is_cut_nowhere(capsys: pytest.Captur
     assert len(lines) == 3
     assert "a" * 100 in lines[1]
     assert ("b " * 100).strip() in lines[1]
+    assert lines == [line.rstrip() for line in lines]
 
 
 def test_json_and_yaml_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:

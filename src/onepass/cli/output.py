@@ -14,6 +14,7 @@ from onepass.api.meta import Object
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 # Wide enough that nothing is cut when the output is a file or a pipe.
 _UNBOUNDED = 4_000
@@ -86,7 +87,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         grid.add_column(column, no_wrap=not console.is_terminal, overflow="fold")
     for row in rows:
         grid.add_row(*row)
-    console.print(grid, soft_wrap=False)
+    _show(console, grid)
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> None:
@@ -100,7 +101,17 @@ def facts(pairs: Sequence[tuple[str, str]]) -> None:
     for label, value in pairs:
         if value:
             grid.add_row(label, value)
-    console.print(grid, soft_wrap=False)
+    _show(console, grid)
+
+
+def _show(console: "Console", grid: "Table") -> None:
+    if console.is_terminal:
+        console.print(grid, soft_wrap=False)
+        return
+    with console.capture() as captured:
+        console.print(grid, soft_wrap=False)
+    # rich pads every line to the width of the widest.
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
 @contextmanager

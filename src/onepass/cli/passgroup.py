@@ -95,7 +95,7 @@ def issue(
         impersonate=impersonate,
         name=name,
     )
-    now = datetime.now(UTC)
+    now = datetime.now(UTC).replace(microsecond=0)  # as finely as the API keeps time
     with options.gateway(ctx, kubeconfig, data_dir) as gateway, ExitStack() as made:
         with output.waiting(f"issuing a pass to {user}"):
             issued = issuing.issue(gateway, order, now, made)
@@ -147,9 +147,9 @@ def _tell(order: "Order", issued: "Issued", path: Path, now: float, say: "Callab
     for sentence in passviews.sentences(issued.granted, datetime.fromtimestamp(now, UTC)):
         say(sentence)
     if order.groups:
-        say(f"The certificate carries the groups {safe(', '.join(order.groups))}.")
+        say(f"The certificate carries {safe(', '.join(f'group {group}' for group in order.groups))} too.")
     over = passviews.ends(issued.granted)
-    if over is not None and issued.until < over.replace(microsecond=0):
+    if over is not None and issued.until < over:
         told = durations.clock(issued.until, datetime.fromtimestamp(now, UTC))
         say(f"[yellow]The certificate ends earlier[/], {told}: that is the longest this gateway signs.")
     if str(path) != "-":

@@ -9,7 +9,7 @@ from onepass.cli import clusterviews, durations
 from onepass.cli.output import safe
 
 COLUMNS = ("NAME", "WHO", "WHERE", "WHAT", "UNTIL", "IN FORCE")
-SOON = timedelta(hours=24)
+SOON = timedelta(hours=2)
 
 
 def _texts(value: JSON) -> list[str]:

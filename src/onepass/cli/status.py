@@ -59,7 +59,7 @@ def status(
             "ready": code == 200,
             "checks": ready,
             "clusters": {"total": len(clusters), "healthy": len(clusters) - len(sick), "unhealthy": unhealthy},
-            "passes": {"total": len(passes), "active": len(force), "expiringWithinADay": expiring},
+            "passes": {"total": len(passes), "active": len(force), "expiringSoon": expiring},
         }
         output.data(format, told)
     else:
@@ -68,7 +68,10 @@ def status(
             [
                 ("Gateway", safe(url)),
                 ("Version", safe(version)),
-                ("Ready", f"[green]yes[/] ({len(found)} checks)" if code == 200 else f"[red]no[/]: {safe(failing)}"),
+                (
+                    "Ready",
+                    f"[green]yes[/]: {safe(', '.join(found))}" if code == 200 else f"[red]no[/]: {safe(failing)}",
+                ),
                 ("Clusters", f"{len(clusters)}, {len(clusters) - len(sick)} healthy"),
                 *(("", f"[red]{safe(meta.name(c))}[/] {safe(clusterviews.health(c).why)}") for c in sick),
                 ("Passes", f"{len(passes)}, {len(force)} in force"),
