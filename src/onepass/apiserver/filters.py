@@ -1,6 +1,7 @@
 """What every request goes through before it is served; `app` lists them in their order, outermost first."""
 
 import time
+import traceback
 import uuid
 from collections.abc import Mapping
 
@@ -89,8 +90,9 @@ class Answer:
             return
         except ApiError as refused:
             error = refused
-        except Exception:
-            log.exception("request failed", path=scope["path"])
+        except Exception as fault:
+            # As text: a renderer that shows the values of variables would show credentials.
+            log.error("request failed", path=scope["path"], traceback="".join(traceback.format_exception(fault)))  # noqa: TRY400
             error = errors.internal("an error on the server has prevented the request from succeeding")
         if not begun:
             # On a WebSocket the refusal goes out instead of the 101.

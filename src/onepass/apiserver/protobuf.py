@@ -5,8 +5,10 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#protobuf-encoding
 
 import base64
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from typing import cast
 
 import orjson
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -70,11 +72,9 @@ def _object(message: Message) -> Object:
 def _field(field: FieldDescriptor, value: object) -> JSON:
     """The value in JSON; None where JSON has nothing."""
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        assert hasattr(value, "items")
-        return {str(key): _value(item) for key, item in value.items()}
+        return {key: _value(item) for key, item in cast(Mapping[str, object], value).items()}
     if field.is_repeated:
-        assert hasattr(value, "__iter__")
-        return [_value(item) for item in value]
+        return [_value(item) for item in cast(Sequence[object], value)]
     assert field.containing_type is not None
     if not value and (field.containing_type.name, field.name) not in _numbered_zeros():
         return None
