@@ -3,6 +3,7 @@
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 DEFAULT_LISTEN = "127.0.0.1:6443"
 
@@ -60,7 +61,6 @@ class Settings:
     storage: str = ""  # "" means sqlite in the data directory
     sandbox: int = 0  # how many sandbox member clusters to run
     names: tuple[str, ...] = ()  # further DNS names and IP addresses for the serving certificate
-    exec_allowed: frozenset[str] = frozenset()  # programs that a Cluster's execConfig may name
 
     def __post_init__(self) -> None:
         if not 0 <= self.sandbox <= 16:
@@ -68,4 +68,4 @@ class Settings:
 
     @property
     def storage_url(self) -> str:
-        return self.storage or f"sqlite:///{self.data_dir.absolute() / 'onepass.db'}"
+        return self.storage or f"sqlite://{quote(str(self.data_dir.absolute() / 'onepass.db'))}"

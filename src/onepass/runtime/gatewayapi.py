@@ -1,0 +1,105 @@
+"""The gateway's own API server, put together."""
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from starlette.applications import Starlette
+
+import onepass
+from onepass.access import rules
+from onepass.access.attributes import Attributes
+from onepass.access.identity import AUTHENTICATED, Identity
+from onepass.access.policy import Policy, Rule
+from onepass.access.rules import Verdict
+from onepass.apiserver import app, approval, authentication, memberreviews, placement, reviewers, tokenrequest
+from onepass.apiserver.ports import Check, VersionInfo
+from onepass.apiserver.reviewers import Verified
+from onepass.pki import tokens
+from onepass.registry import clusters, namespaces, serviceaccounts
+from onepass.registry.store import Store
+from onepass.runtime import trust
+
+_TOKEN_LONGEST = 30 * 86400  # seconds
+
+GetPolicy = Callable[[], Policy]
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Who may do what on the gateway's own API."""
+
+    policy: GetPolicy
+
+    async def allows(self, identity: Identity, attributes: Attributes) -> Verdict:
+        return rules.allows(self.policy(), identity, attributes)
+
+    async def rules(self, identity: Identity, namespace: str) -> Sequence[Rule]:
+        return rules.rules_for(self.policy(), identity, namespace)
+
+
+@dataclass(frozen=True, slots=True)
+class OnMember:
+    """Who may do what on a member, by the gateway's rules."""
+
+    policy: GetPolicy
+    cluster: str
+
+    async def allows(self, identity: Identity, attributes: Attributes) -> Verdict:
+        return rules.review(self.policy(), identity, self.cluster, attributes, time.time())
+
+    async def rules(self, identity: Identity, namespace: str) -> Sequence[Rule]:
+        return rules.member_rules(self.policy(), identity, self.cluster, namespace, time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Makes and verifies service-account tokens."""
+
+    key: ec.EllipticCurvePrivateKey
+    policy: GetPolicy
+
+    def sign(
+        self, account: tokenrequest.Account, audiences: Sequence[str], seconds: int, now: float
+    ) -> tokenrequest.Token:
+        granted = tuple(audiences) or (trust.ISSUER,)
+        bound = tokens.Account(account.namespace, account.name, account.uid)
+        token = tokens.Token(bound, granted, int(now), int(now) + min(seconds, _TOKEN_LONGEST), str(uuid.uuid4()))
+        return tokenrequest.Token(tokens.sign(self.key, trust.ISSUER, token), granted, token.expires)
+
+    async def verify(self, text: str, audiences: Sequence[str]) -> Verified | None:
+        """As the data plane does: also the account must still be there, and the same one."""
+        wanted = tuple(audiences) or (trust.ISSUER,)
+        try:
+            token = tokens.verify(text, [self.key.public_key()], trust.ISSUER, wanted, time.time())
+        except tokens.TokenRefused:
+            return None
+        account = token.account
+        if self.policy().accounts.get(account.user) != account.uid:
+            return None
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{account.namespace}", AUTHENTICATED)
+        has = tuple(audience for audience in wanted if audience in token.audiences)
+        return Verified(Identity(account.user, groups, account.uid), has)
+
+
+def build(
+    stores: Mapping[str, Store], policy: GetPolicy, key: ec.EllipticCurvePrivateKey, checks: Mapping[str, Check]
+) -> Starlette:
+    """The ASGI application; `stores` by Resource.key in the order of discovery."""
+    own, accounts = Own(policy), Accounts(key, policy)
+    return app.build(
+        stores=list(stores.values()),
+        authenticate=authentication.front_proxy,
+        authorize=own,
+        version=VersionInfo("1", "36", f"v1.36.0+onepass.{onepass.__version__}"),
+        connects=(
+            tokenrequest.connect(stores[serviceaccounts.STRATEGY.resource.key], accounts.sign),
+            memberreviews.connect(clusters.RESOURCE, own, lambda name: OnMember(policy, name)),
+        ),
+        kindless=reviewers.every(own, accounts.verify),
+        admissions=(approval.admission(own), placement.admission(stores[namespaces.RESOURCE.key])),
+        checks=checks,
+        aliases=memberreviews.ALIASES,
+    )
