@@ -87,5 +87,5 @@ class Pass(Model):
     api_version: str = objectmeta.API_VERSION
     kind: str = objectmeta.KIND
     metadata: ObjectMeta = Field(default_factory=ObjectMeta, description="Standard object metadata.")
-    spec: PassSpec = Field(description="Who may do what, where, as whom and until when.")
+    spec: PassSpec = Field(description="What the pass gives, and to whom.")
     status: PassStatus | None = Field(None, description="What has become of it. Kept by the gateway.")

@@ -96,7 +96,7 @@ class ClusterSpec(Model):
     """What an administrator says of a cluster."""
 
     provider: str = Field("", description="Who runs the cluster, such as the name of a cloud.")
-    access: ClusterAccess = Field(description="How the cluster is reached.")
+    access: ClusterAccess = Field(description="Where the cluster is, and how the gateway proves itself to it.")
     description: str | None = Field(None, description="What the cluster is for.")
     display_name: str | None = Field(None, description="Name of the cluster for people.")
     finalized: bool | None = Field(None, description="Whether the registration is complete; kept for Karpor.")
