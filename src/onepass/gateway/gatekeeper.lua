@@ -199,6 +199,7 @@ end
 -- Ways on ------------------------------------------------------------------------------------------------------------
 
 local function to_apiserver(headers, id)
+  headers:replace("x-onepass-route", "apiserver")
   headers:replace("x-remote-user", id.user)
   for _, group in ipairs(id.groups) do headers:add("x-remote-group", group) end
   if id.uid then headers:add("x-remote-uid", id.uid) end
