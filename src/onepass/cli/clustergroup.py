@@ -1,7 +1,7 @@
 """`onepass cluster`: register member clusters, look at them, take them away."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,10 +10,18 @@ from onepass.cli.failure import Failure, Refused
 from onepass.cli.options import DataDir, Kubeconfig, Output
 from onepass.cli.output import Format, safe
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from onepass.cli.enrolment import Result
+
 app = typer.Typer(no_args_is_help=True, help="Register member clusters, look at them, take them away.")
 
 MemberKubeconfig = Annotated[
     Path, typer.Option("--kubeconfig", "-f", help="The member's kubeconfig, as you use it with kubectl.")
+]
+MemberContext = Annotated[
+    str, typer.Option(help="Its context. Default: the current one.", autocompletion=options.complete_contexts)
 ]
 Label = Annotated[
     list[str] | None, typer.Option("--label", help="A label key=value, for passes to select by; repeatable.")
@@ -34,10 +42,7 @@ def add(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(help="What the cluster is called here: lower-case letters, digits, dashes.")],
     kubeconfig: MemberKubeconfig,
-    context: Annotated[
-        str,
-        typer.Option(help="Its context. Default: the current one.", autocompletion=options.complete_contexts),
-    ] = "",
+    context: MemberContext = "",
     provider: Provider = "",
     label: Label = None,
     display_name: Annotated[str, typer.Option(help="What people call it. Default: NAME.")] = "",
@@ -74,10 +79,16 @@ def add(
             result, made = enrolment.judged(result, found), found or made
     if format is not Format.table:
         output.data(format, made)
-    elif result.outcome == "healthy":
+    _tell(result, format is Format.table)
+
+
+def _tell(result: "Result", in_words: bool) -> None:
+    """What came of `add`; raises Failure when the member is not healthy."""
+    name = result.cluster
+    if in_words and result.outcome == "healthy":
         output.say(f"[green]{safe(name)} is registered and healthy[/] ({safe(result.version)}).")
         output.say(f"Give somebody access: onepass pass issue USER --cluster {safe(name)} -o user.kubeconfig")
-    elif result.outcome == "registered":
+    elif in_words and result.outcome == "registered":
         output.say(f"{safe(name)} is registered. See how it is: onepass cluster show {safe(name)}")
     if not result.good:
         raise Failure(
@@ -120,22 +131,29 @@ def import_(
     if format is not Format.table:
         output.items(format, [result.plain() for result in results])
     else:
-        colours = {"healthy": "green", "registered": "green", "skipped": "dim", "unhealthy": "yellow", "failed": "red"}
-        output.table(
-            ("CONTEXT", "CLUSTER", "OUTCOME", "WHY"),
-            [
-                (
-                    safe(r.context),
-                    safe(r.cluster or "-"),
-                    f"[{colours[r.outcome]}]{r.outcome}[/]",
-                    safe(r.why if r.outcome != "healthy" else r.version),
-                )
-                for r in results
-            ],
-        )
+        _tabulate(results)
     bad = [result for result in results if not result.good]
     if bad:
-        raise Failure(f"{len(bad)} of {len(results)} contexts did not work", "mend them and import again")
+        raise Failure(
+            f"{len(bad)} of {len(results)} contexts did not work",
+            "why one is unhealthy: onepass cluster show NAME; mend the others and import again",
+        )
+
+
+def _tabulate(results: "Sequence[Result]") -> None:
+    colours = {"healthy": "green", "registered": "green", "skipped": "dim", "unhealthy": "yellow", "failed": "red"}
+    output.table(
+        ("CONTEXT", "CLUSTER", "OUTCOME", "WHY"),
+        [
+            (
+                safe(r.context),
+                safe(r.cluster or "-"),
+                f"[{colours[r.outcome]}]{r.outcome}[/]",
+                safe(r.why if r.outcome != "healthy" else r.version),
+            )
+            for r in results
+        ],
+    )
 
 
 @app.command("list")

@@ -12,6 +12,10 @@ from onepass.cli.options import DataDir, Kubeconfig, Output
 from onepass.cli.output import Format, safe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from onepass.cli.client import Gateway
     from onepass.cli.issuing import Issued, Order
 
 app = typer.Typer(no_args_is_help=True, help="Give somebody access to clusters, see what is given, take it back.")
@@ -19,45 +23,51 @@ app = typer.Typer(no_args_is_help=True, help="Give somebody access to clusters, 
 PassName = Annotated[str, typer.Argument(help="The pass's name.", autocompletion=options.complete_passes)]
 
 
+Kubeconfigs = Annotated[
+    Path, typer.Option("--output", "-o", help="Where to write the user's kubeconfig; - for standard output.")
+]
+Groups = Annotated[list[str] | None, typer.Option(help="A group that the certificate carries too; repeatable.")]
+Clusters = Annotated[
+    list[str] | None, typer.Option(help="A cluster; repeatable.", autocompletion=options.complete_clusters)
+]
+Selector = Annotated[
+    str,
+    typer.Option(
+        "--selector", "-l", help="Instead of names: every cluster with these labels, now and later: env=dev,team=a."
+    ),
+]
+Verbs = Annotated[str, typer.Option(help="What may be done, by commas; '*' for everything.")]
+Resources = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="What it may be done to: pods, pods/log, deployments.apps; repeatable. Default: '*', all of them.",
+        show_default=False,
+    ),
+]
+Namespaces = Annotated[
+    list[str] | None,
+    typer.Option("--namespace", "-n", help="Only in this namespace; repeatable. Default: all.", show_default=False),
+]
+Impersonate = Annotated[
+    bool, typer.Option("--impersonate", help="Let the members see the user by name; their own RBAC applies too.")
+]
+NewName = Annotated[str, typer.Option(help="The pass's name. Default: made of USER.", show_default=False)]
+
+
 @app.command()
 def issue(
     ctx: typer.Context,
     user: Annotated[str, typer.Argument(help="The user's name; the certificate carries it.")],
-    output_file: Annotated[
-        Path, typer.Option("--output", "-o", help="Where to write the user's kubeconfig; - for standard output.")
-    ],
-    group: Annotated[
-        list[str] | None, typer.Option(help="A group that the certificate carries too; repeatable.")
-    ] = None,
-    cluster: Annotated[
-        list[str] | None,
-        typer.Option(help="A cluster; repeatable.", autocompletion=options.complete_clusters),
-    ] = None,
-    selector: Annotated[
-        str,
-        typer.Option(
-            "--selector",
-            "-l",
-            help="Instead of names: every cluster with these labels, now and later, as env=dev,team=a.",
-        ),
-    ] = "",
-    verbs: Annotated[str, typer.Option(help="What may be done, by commas; '*' for everything.")] = "get,list,watch",
-    resource: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="What it may be done to: pods, pods/log, deployments.apps; repeatable. Default: '*', all of them.",
-            show_default=False,
-        ),
-    ] = None,
-    namespace: Annotated[
-        list[str] | None,
-        typer.Option("--namespace", "-n", help="Only in this namespace; repeatable. Default: all.", show_default=False),
-    ] = None,
+    output_file: Kubeconfigs,
+    group: Groups = None,
+    cluster: Clusters = None,
+    selector: Selector = "",
+    verbs: Verbs = "get,list,watch",
+    resource: Resources = None,
+    namespace: Namespaces = None,
     for_: Annotated[str, typer.Option("--for", help="How long: 30m, 8h, 7d.")] = "8h",
-    impersonate: Annotated[
-        bool, typer.Option("--impersonate", help="Let the members see the user by name; their own RBAC applies too.")
-    ] = False,
-    name: Annotated[str, typer.Option(help="The pass's name. Default: made of USER.", show_default=False)] = "",
+    impersonate: Impersonate = False,
+    name: NewName = "",
     force: Annotated[bool, typer.Option("--force", help="Write over the output file if it is there.")] = False,
     kubeconfig: Kubeconfig = None,
     data_dir: DataDir = None,
@@ -75,14 +85,8 @@ def issue(
     onepass pass issue carol --cluster prod --resource pods --resource pods/log --for 30m -o carol.kubeconfig
     onepass pass issue dave --cluster prod --verbs create --resource pods/exec --namespace web -o dave.kubeconfig
     """
-    from contextlib import ExitStack
-    from datetime import UTC, datetime
-
     from onepass.cli import issuing
 
-    to_stdout = str(output_file) == "-"
-    if not to_stdout:
-        _writable(output_file, force)
     order = issuing.Order(
         user=user,
         groups=tuple(group or ()),
@@ -95,17 +99,31 @@ def issue(
         impersonate=impersonate,
         name=name,
     )
+    if str(output_file) != "-":
+        _writable(output_file, force)
+    with options.gateway(ctx, kubeconfig, data_dir) as gateway:
+        _issue(gateway, order, output_file)
+
+
+def _issue(gateway: "Gateway", order: "Order", path: Path) -> None:
+    """Issue, write, tell. What cannot be written is taken back."""
+    from contextlib import ExitStack
+    from datetime import UTC, datetime
+
+    from onepass.cli import issuing
+
     now = datetime.now(UTC).replace(microsecond=0)  # as finely as the API keeps time
-    with options.gateway(ctx, kubeconfig, data_dir) as gateway, ExitStack() as made:
-        with output.waiting(f"issuing a pass to {user}"):
+    to_stdout = str(path) == "-"
+    with ExitStack() as made:
+        with output.waiting(f"issuing a pass to {order.user}"):
             issued = issuing.issue(gateway, order, now, made)
         if to_stdout:
             sys.stdout.write(issued.config.decode())
             sys.stdout.flush()
         else:
-            _write(output_file, issued.config)
+            _write(path, issued.config)
         made.pop_all()
-    _tell(order, issued, output_file, now.timestamp(), output.note if to_stdout else output.say)
+    _tell(order, issued, path, now, output.note if to_stdout else output.say)
 
 
 def _split(verbs: str) -> tuple[str, ...]:
@@ -134,23 +152,17 @@ def _write(path: Path, content: bytes) -> None:
         raise Failure(f"{path} cannot be written ({error.strerror})", "nothing was issued") from error
 
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-
-def _tell(order: "Order", issued: "Issued", path: Path, now: float, say: "Callable[[str], None]") -> None:
-    from datetime import UTC, datetime
-
+def _tell(order: "Order", issued: "Issued", path: Path, now: "datetime", say: "Callable[[str], None]") -> None:
     from onepass.api import meta
     from onepass.cli import passviews
 
-    for sentence in passviews.sentences(issued.granted, datetime.fromtimestamp(now, UTC)):
+    for sentence in passviews.sentences(issued.granted, now):
         say(sentence)
     if order.groups:
         say(f"The certificate carries {safe(', '.join(f'group {group}' for group in order.groups))} too.")
     over = passviews.ends(issued.granted)
     if over is not None and issued.until < over:
-        told = durations.clock(issued.until, datetime.fromtimestamp(now, UTC))
+        told = durations.clock(issued.until, now)
         say(f"[yellow]The certificate ends earlier[/], {told}: that is the longest this gateway signs.")
     if str(path) != "-":
         say(f"Written to [bold]{safe(path)}[/], with the contexts {safe(', '.join(issued.contexts))}.")
