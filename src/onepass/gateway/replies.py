@@ -20,6 +20,7 @@ _Mapper = http_connection_manager_pb2.ResponseMapper
 _WHY = "%UPSTREAM_TRANSPORT_FAILURE_REASON%"
 _DETAILS = "%RESPONSE_CODE_DETAILS%"
 _NO_ANSWER = "response.code_details.startsWith('upstream_reset_before_response_started')"
+_FAILED = f"{_NO_ANSWER} && upstream.transport_failure_reason"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +37,24 @@ def _unreachable(cluster: str) -> Sequence[_Reply]:
     """Why a member did not answer; `cluster` is how the sentence calls it."""
     return (
         _Reply(
-            f"{_NO_ANSWER} && upstream.transport_failure_reason.contains('TLS_error')",
+            f"{_FAILED}.contains('CERTIFICATE_VERIFY_FAILED')",
             503,
             "ServiceUnavailable",
-            f"{cluster} is reached, but the TLS handshake with it fails; an administrator must check its caBundle, "
-            f"serverName and client certificate: {_WHY}",
+            f"{cluster} shows a certificate that is not trusted; an administrator must check its caBundle and "
+            f"serverName ({_WHY})",
+        ),
+        _Reply(
+            f"{_FAILED}.contains('TLS_error')",
+            503,
+            "ServiceUnavailable",
+            f"{cluster} is reached, but the TLS handshake with it fails; an administrator must check its endpoint and "
+            f"client certificate ({_WHY})",
+        ),
+        _Reply(
+            f"{_FAILED}.contains('Connection refused')",
+            503,
+            "ServiceUnavailable",
+            f"{cluster} is unreachable: nothing listens at its endpoint",
         ),
         _Reply(
             f"{_NO_ANSWER} && response.code_details.contains('connection_timeout')",
@@ -52,7 +66,7 @@ def _unreachable(cluster: str) -> Sequence[_Reply]:
             f"{_NO_ANSWER} && response.code_details.contains('connection_failure')",
             503,
             "ServiceUnavailable",
-            f"{cluster} is unreachable: {_WHY}",
+            f"{cluster} is unreachable ({_WHY})",
         ),
         _Reply(
             f"{_NO_ANSWER} && response.code_details.contains('overflow')",
@@ -101,9 +115,8 @@ _APISERVER = (
         "the API server of OnePass does not answer, perhaps it is starting; requests to clusters are carried all the "
         "same",
     ),
-    # No route matches unless the gatekeeper has decided: what it could not judge goes nowhere.
     _Reply(
-        "response.code_details == 'route_not_found'",
+        "response.code_details == 'direct_response'",  # the route of what the gatekeeper has not judged
         500,
         "InternalError",
         "the gateway could not judge this request; its log says why",
@@ -115,7 +128,7 @@ _REFUSED = (
         "response.code_details == 'path_normalization_failed'",
         400,
         "BadRequest",
-        "the path must not contain encoded slashes or backslashes, nor lead out of its root",
+        "the path must not contain encoded slashes or backslashes",
     ),
     _Reply(
         "response.code_details == 'upgrade_failed'",
@@ -142,7 +155,7 @@ _REFUSED = (
 
 def of_gateway() -> http_connection_manager_pb2.LocalReplyConfig:
     """For the port that clients use."""
-    about = "cluster %DYNAMIC_METADATA(onepass:cluster)%"
+    about = 'cluster "%DYNAMIC_METADATA(onepass:cluster)%"'
     given = "'onepass' in metadata.filter_metadata && 'cluster' in metadata.filter_metadata['onepass']"
     return http_connection_manager_pb2.LocalReplyConfig(
         mappers=[

@@ -1,4 +1,4 @@
-"""Three static routes. The gatekeeper chooses one by a header; adding a member adds no route."""
+"""Three static routes, and one for what was not judged. Adding a member adds no route."""
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
@@ -20,9 +20,17 @@ _Headers = route_components_pb2.HeaderMatcher
 
 
 def of_gateway() -> route_pb2.RouteConfiguration:
-    """A request that the gatekeeper has not judged has none of the headers (clients' own are cut off before) and so no
-    route.
+    """The gatekeeper chooses one of the three by a header.
+
+    A request that it has not judged, because it failed, has no such header: clients' own are cut off before.
     """
+    unjudged = route_components_pb2.Route(
+        name="unjudged",
+        match=_Match(prefix="/"),
+        # This route is also the one that a request has until it is judged, and without any Envoy would not refuse
+        # upgrades to protocols that are not offered.
+        direct_response=route_components_pb2.DirectResponseAction(status=500),
+    )
     return _configuration(
         "gateway",
         _route(
@@ -47,6 +55,7 @@ def of_gateway() -> route_pb2.RouteConfiguration:
             APISERVER_ROUTE,
             _Action(cluster=upstreams.APISERVER, timeout=proto.seconds(0), idle_timeout=proto.seconds(IDLE)),
         ),
+        unjudged,
     )
 
 
@@ -71,7 +80,7 @@ def _route(value: str, action: route_components_pb2.RouteAction) -> route_compon
         name=value,
         match=_Match(prefix="/", headers=[chosen]),
         route=action,
-        request_headers_to_remove=[ROUTE, MEMBER],
+        request_headers_to_remove=[ROUTE, MEMBER, "x-envoy-internal"],
     )
 
 

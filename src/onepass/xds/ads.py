@@ -26,7 +26,6 @@ _OPTIONS = (
     # Envoy pings every 30 s; gRPC would end a connection that pings more often than every 5 minutes.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 )
-_CLOSE_SECONDS = 1.0
 
 
 class Observer(Protocol):
@@ -127,9 +126,10 @@ async def serve(ads: Ads, path: str, listening: asyncio.Event | None = None) -> 
     if listening is not None:
         listening.set()
     try:
-        await server.wait_for_termination()
+        # Not wait_for_termination: cancelled, it would leave a server that cannot be stopped any more.
+        await asyncio.Event().wait()
     finally:
-        await server.stop(_CLOSE_SECONDS)
+        await server.stop(None)  # at once: streams never end by themselves
 
 
 def _bind(server: grpc.aio.Server, path: Path) -> None:

@@ -22,12 +22,12 @@ _ORDER = (SECRET, CLUSTER, LISTENER, EXTENSION)
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """A client refused one resource, or a response of removals only. `message` is the client's."""
+    """A client refused a response with these resources in it, of which one at least is bad."""
 
     node: str
     type_url: str
     names: tuple[str, ...]
-    message: str
+    message: str  # the client's
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Stream:
     node: str = ""
     generation: int = 0  # the last snapshot of which everything was sent
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
-    rejections: dict[tuple[str, tuple[str, ...]], Rejection] = field(default_factory=dict)
+    rejections: dict[tuple[str, tuple[str, ...]], Rejection] = field(default_factory=dict)  # narrowed to one resource
     _outstanding: dict[str, _Sent] = field(default_factory=dict)
     _again: list[_Sent] = field(default_factory=list)
     _nonces: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -52,8 +52,7 @@ class Stream:
     def receive(self, request: discovery_pb2.DeltaDiscoveryRequest) -> Rejection | None:
         """Take in a request: a subscription, an acknowledgement, a refusal, or several of these at once.
 
-        A refused response of several resources is sent again in halves, so that one bad resource holds up no other;
-        a refusal is returned once it has been narrowed to one resource.
+        A refused response of several resources is sent again in halves, so that one bad resource holds up no other.
         """
         self.node = self.node or request.node.id
         subscription = self.subscriptions.setdefault(request.type_url, Subscription())
@@ -70,13 +69,13 @@ class Stream:
             for name in answered.names:
                 self.rejections.pop((answered.type_url, (name,)), None)
             return None
+        rejection = Rejection(self.node, answered.type_url, answered.names, request.error_detail.message)
         if len(answered.names) > 1:
             half = len(answered.names) // 2
             for part in (answered.names[:half], answered.names[half:]):
                 self._again.append(_Sent(answered.type_url, part, answered.generation))
-            return None
-        rejection = Rejection(self.node, answered.type_url, answered.names, request.error_detail.message)
-        self.rejections[answered.type_url, answered.names] = rejection
+        else:
+            self.rejections[answered.type_url, answered.names] = rejection
         return rejection
 
     def invalidate(self) -> None:
