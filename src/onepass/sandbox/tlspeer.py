@@ -13,9 +13,12 @@ from typing import cast
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.datastructures import Headers
+from websockets.server import ServerProtocol
 
 # A client whose input the process does not read cannot answer pings either, because it is not being read from.
 _PING_TIMEOUT = 300.0
+_MAX_MESSAGE = 2 << 20  # bytes; clients send at most 32 KiB at a time
 
 
 class Http(HttpToolsProtocol):
@@ -26,11 +29,19 @@ class Http(HttpToolsProtocol):
         self.app = _with_extensions(cast(ASGIApp, self.app), {"tls": _peer(transport)})
 
 
+class _Handshake(ServerProtocol):
+    """Leaves subprotocols to the application: `SPDY/3.1+portforward.k8s.io` is no token, and would be refused here."""
+
+    def process_subprotocol(self, headers: Headers) -> None:
+        return None
+
+
 class WebSockets(WebSocketsSansIOProtocol):
-    """WebSocket over TLS."""
+    """WebSocket over TLS, without compression."""
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
+        self.conn = _Handshake(max_size=_MAX_MESSAGE, logger=self.logger)
         self.closed = asyncio.Event()
         self.ping_timeout = _PING_TIMEOUT
         extensions = {"tls": _peer(transport), "onepass.closed": self.closed}

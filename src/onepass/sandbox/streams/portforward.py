@@ -7,6 +7,7 @@ each begins with the port as two bytes, little end first.
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -193,7 +194,7 @@ class Tunnel:
         try:
             await connection.carry(port, deliver, taken, half_open=True)
         except OSError as error:
-            why = f"connection to port {port} of the pod failed: {error.strerror or 'timed out'}"
+            why = _why(port, error)
             await self._send(Data(pair.error, why.encode()))
             await self._send(Data(pair.data, b"", fin=True))
         finally:
@@ -270,4 +271,9 @@ async def _forward_channel(client: Channels, index: int, port: int, connection: 
     try:
         await connection.carry(port, deliver, taken, half_open=False)
     except OSError as failed:
-        await client.send(error, f"connection to port {port} of the pod failed: {failed.strerror}".encode())
+        await client.send(error, _why(port, failed).encode())
+
+
+def _why(port: int, error: OSError) -> str:
+    reason = os.strerror(error.errno).lower() if error.errno else "timed out"
+    return f"failed to connect to port {port} of the pod: {reason}"
