@@ -358,12 +358,21 @@ async def test_a_grace_period_holds_an_object_until_it_is_deleted_with_none(stor
     assert gone
 
 
-@pytest.mark.parametrize("name", ["../ns/a", "x/y", "a/"])
-async def test_a_name_never_reaches_another_key(store: Store, write: Write, name: str) -> None:
+async def test_a_name_never_reaches_another_key(store: Store, write: Write) -> None:
     await store.create("ns", widget("a"), write)
-    assert (await refusal(store.get("", f"ns/{name}"))).code == 404
-    assert (await refusal(store.get("ns", name))).code == 404
-    assert (await refusal(store.delete("n", name, write))).code == 404
+    for namespace, name in (("", "ns/a"), ("", "a"), ("ns/a", ""), ("other", "../ns/a"), ("ns", "a/")):
+        assert (await refusal(store.get(namespace, name))).code == 404
+        assert (await refusal(store.delete(namespace, name, write))).code == 404
+    await store.get("ns", "a")
+
+
+async def test_a_client_cannot_mark_an_object_as_deleted(store: Store, write: Write) -> None:
+    made = (await store.create("ns", widget("a"), write)).obj
+    marked = widget("a")
+    meta.section(marked, "metadata").update(
+        deletionTimestamp="2027-01-01T00:00:00Z", managedFields=[{"manager": "me"}], selfLink="/x"
+    )
+    assert (await store.update("ns", "a", lambda _: marked, write)).obj == made
 
 
 async def test_lists_are_ordered_scoped_and_selected(store: Store, write: Write) -> None:
@@ -522,6 +531,17 @@ async def test_initial_events_end_with_a_bookmark(store: Store, write: Write) ->
     assert first.type == "ADDED"
     assert second.type == "BOOKMARK"
     assert meta.annotations(second.obj) == {"k8s.io/initial-events-end": "true"}
+
+
+async def test_plain_bookmarks_claim_no_end_of_initial_events(store: Store, safes: Store, write: Write) -> None:
+    await store.create("ns", widget("a"), write)
+    watch = store.watch("ns", everything(), bookmarks=True)
+    async with asyncio.timeout(10), aclosing(watch):
+        assert (await anext(watch)).type == "ADDED"
+        await safes.create("", {"metadata": {"name": "s"}, "spec": {}}, write)
+        second = await anext(watch)
+    assert second.type == "BOOKMARK"
+    assert meta.annotations(second.obj) == {}
 
 
 @pytest.mark.parametrize(("version", "code"), [("1", 410), ("999999", 410), ("x", 400)])
