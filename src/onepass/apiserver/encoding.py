@@ -195,12 +195,21 @@ for _tag, _pattern, _first in (
 
 def _load_yaml(body: bytes, depth: int) -> JSON:
     try:
+        _check_yaml_depth(body, depth)
         value: object = yaml.load(body, Loader=_Loader)  # noqa: S506  a safe loader with fewer types
         return _plain(value, depth, [_NODES])
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise errors.bad_request(f"the body of the request is not valid YAML: {error}") from error
-    except RecursionError as error:
-        raise _too_deep(depth) from error
+
+
+def _check_yaml_depth(body: bytes, depth: int) -> None:
+    """libyaml's loader recurses in C, and a deep document would end the process."""
+    level = 0
+    for event in yaml.parse(body, Loader=_Loader):
+        level += isinstance(event, yaml.CollectionStartEvent)
+        level -= isinstance(event, yaml.CollectionEndEvent)
+        if level > depth:
+            raise _too_deep(depth)
 
 
 def _plain(value: object, depth: int, left: list[int]) -> JSON:

@@ -90,9 +90,10 @@ class Answer:
             return
         except ApiError as refused:
             error = refused
-        except Exception as fault:
+        except Exception as fault:  # noqa: BLE001  the outermost filter
             # As text: a renderer that shows the values of variables would show credentials.
-            log.error("request failed", path=scope["path"], traceback="".join(traceback.format_exception(fault)))  # noqa: TRY400
+            told = "".join(traceback.format_exception(fault))
+            log.error("request failed", path=scope["path"], traceback=told)  # noqa: TRY400
             error = errors.internal("an error on the server has prevented the request from succeeding")
         if not begun:
             # On a WebSocket the refusal goes out instead of the 101.

@@ -72,21 +72,32 @@ def _object(message: Message) -> Object:
 def _field(field: FieldDescriptor, value: object) -> JSON:
     """The value in JSON; None where JSON has nothing."""
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
-        return {key: _value(item) for key, item in cast(Mapping[str, object], value).items()}
+        of = field.message_type.fields_by_name["value"]
+        items = cast(Mapping[object, object], value).items()
+        return {_text(key): _value(of, item) for key, item in items}
     if field.is_repeated:
-        return [_value(item) for item in cast(Sequence[object], value)]
+        return [_value(field, item) for item in cast(Sequence[object], value)]
     assert field.containing_type is not None
     if not value and (field.containing_type.name, field.name) not in _numbered_zeros():
         return None
-    return _value(value)
+    return _value(field, value)
 
 
-def _value(value: object) -> JSON:
+def _value(field: FieldDescriptor, value: object) -> JSON:
     if isinstance(value, Message):
         return _message(value)
+    if field.type == FieldDescriptor.TYPE_STRING:
+        return _text(value)
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    assert isinstance(value, (str, int, bool))
+    assert isinstance(value, int)
+    return value
+
+
+def _text(value: object) -> str:
+    """A string; the library hands out one that is not UTF-8 as the bytes that it is."""
+    if not isinstance(value, str):
+        raise errors.bad_request("the body of the request has a string that is not UTF-8")
     return value
 
 
