@@ -7,7 +7,6 @@ whose line goes on in the next record of its stream (kubernetes/design-proposals
 import asyncio
 import contextlib
 import os
-from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,16 +57,18 @@ class Log:
     def append(self, stream: str, data: bytes, now: float) -> None:
         """Record what a stream gave; a line is kept back until it ends or is too long."""
         *lines, rest = (self._rests.get(stream, b"") + data).split(b"\n")
-        records = b"".join(_record(stream, b"F", line, now) for line in lines)
+        whole, part = _prefix(stream, "F", now), _prefix(stream, "P", now)
+        records = [whole + line + b"\n" for line in lines]
         while len(rest) >= _MAX_LINE:
-            records += _record(stream, b"P", rest[:_MAX_LINE], now)
+            records.append(part + rest[:_MAX_LINE] + b"\n")
             rest = rest[_MAX_LINE:]
         self._rests[stream] = rest
-        self._write(records)
+        self._write(b"".join(records))
 
     def close(self, now: float) -> None:
         """Nothing more comes; followers end."""
-        self._write(b"".join(_record(stream, b"P", rest, now) for stream, rest in self._rests.items() if rest))
+        rests = [_prefix(stream, "P", now) + rest + b"\n" for stream, rest in self._rests.items() if rest]
+        self._write(b"".join(rests))
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -92,9 +93,10 @@ class Log:
         with contextlib.ExitStack() as stack:
             files = [stack.enter_context(path.open("rb")) for path in (self.older, self._path) if path.exists()]
             if options.tail is not None:
-                await _seek_tail(files, options.tail, options)
+                _seek_tail(files, options.tail)
             for file in files:
-                for records in _read(file):
+                # Not beyond the present end: a container may write faster than its log is read.
+                for records in _read(file, os.fstat(file.fileno()).st_size):
                     yield records
             current = files[-1] if files else None
             while options.follow:
@@ -132,21 +134,9 @@ class Log:
         self._grown = asyncio.Event()
 
 
-def _record(stream: str, tag: bytes, line: bytes, now: float) -> bytes:
+def _prefix(stream: str, tag: str, now: float) -> bytes:
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
-    return b"%s %s %s %s\n" % (moment.encode(), stream.encode(), tag, line)
-
-
-def _fields(record: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    moment, stream, tag, text = record.rstrip(b"\n").split(b" ", 3)
-    return moment, stream, tag, text
-
-
-def _wanted(record: bytes, options: Options) -> bool:
-    moment, stream, _, _ = _fields(record)
-    if options.stream and stream != options.stream.encode():
-        return False
-    return options.since is None or _unix(moment) >= options.since
+    return f"{moment} {stream} {tag} ".encode()
 
 
 def _unix(moment: bytes) -> float:
@@ -154,35 +144,40 @@ def _unix(moment: bytes) -> float:
 
 
 def _shown(record: bytes, options: Options) -> bytes:
-    if not _wanted(record, options):
+    moment, stream, tag, text = record.split(b" ", 3)
+    if options.stream and stream != options.stream.encode():
         return b""
-    moment, _, tag, text = _fields(record)
-    end = b"\n" if tag == b"F" else b""
-    return (moment + b" " if options.timestamps else b"") + text + end
+    if options.since is not None and _unix(moment) < options.since:
+        return b""
+    line = text if tag == b"F" else text[:-1]
+    return moment + b" " + line if options.timestamps else line
 
 
-async def _seek_tail(files: Sequence[BinaryIO], tail: int, options: Options) -> None:
-    """Puts every file at the first record of the last `tail` ones."""
-    starts: deque[tuple[int, int]] = deque([(0, 0)], maxlen=tail + 1)  # where records begin, and the end of the last
-    for index, file in enumerate(files):
-        for records in _read(file):
-            at = file.tell() - sum(map(len, records))
-            for record in records:
-                at += len(record)
-                if _wanted(record, options):
-                    starts.append((index, at))
-            await asyncio.sleep(0)
-    first, offset = starts[0] if len(starts) == tail + 1 else (0, 0)
-    for index, file in enumerate(files):
-        if index < first:
-            file.seek(0, os.SEEK_END)
-        else:
-            file.seek(offset if index == first else 0)
+def _seek_tail(files: Sequence[BinaryIO], tail: int) -> None:
+    """Puts every file at the first record of the last `tail` ones, looking for it from the end."""
+    for file in reversed(files):
+        tail -= _seek_back(file, tail)
 
 
-def _read(file: BinaryIO) -> Iterator[list[bytes]]:
-    """Whole records from where the file stands, some at a time; leaves it at the end of the last one."""
-    while True:
+def _seek_back(file: BinaryIO, lines: int) -> int:
+    """Puts a file at the start of its last `lines` lines, or at its beginning; how many lines that are."""
+    at, seen = file.seek(0, os.SEEK_END), 0
+    while at > 0:
+        size = min(_BLOCK, at)
+        at = file.seek(at - size)
+        block, newline = file.read(size), size
+        while (newline := block.rfind(b"\n", 0, newline)) >= 0:
+            seen += 1
+            if seen > lines:  # the end of the line before
+                file.seek(at + newline + 1)
+                return lines
+    file.seek(0)
+    return seen
+
+
+def _read(file: BinaryIO, end: int | None = None) -> Iterator[list[bytes]]:
+    """Whole records from where the file stands up to `end`, some at a time; leaves it at the end of the last one."""
+    while end is None or file.tell() < end:
         records = file.readlines(_BLOCK)
         if records and not records[-1].endswith(b"\n"):
             file.seek(-len(records.pop()), os.SEEK_CUR)

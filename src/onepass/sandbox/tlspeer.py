@@ -16,8 +16,9 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.datastructures import Headers
 from websockets.server import ServerProtocol
 
-# A client whose input the process does not read cannot answer pings either, because it is not being read from.
-_PING_TIMEOUT = 300.0
+# A client whose input waits for the process is not being read from: neither its pongs nor its end would be seen. So
+# pings go out whatever comes back; when the client is gone, the second one fails.
+_PING_SECONDS = 5.0
 _MAX_MESSAGE = 2 << 20  # bytes; clients send at most 32 KiB at a time
 
 
@@ -43,7 +44,8 @@ class WebSockets(WebSocketsSansIOProtocol):
         super().connection_made(transport)
         self.conn = _Handshake(max_size=_MAX_MESSAGE, logger=self.logger)
         self.closed = asyncio.Event()
-        self.ping_timeout = _PING_TIMEOUT
+        self.ping_interval = _PING_SECONDS
+        self.ping_timeout = None
         extensions = {"tls": _peer(transport), "onepass.closed": self.closed}
         self.app = _with_extensions(cast(ASGIApp, self.app), extensions)
 

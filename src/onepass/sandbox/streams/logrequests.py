@@ -56,9 +56,12 @@ def read_options(request: Request, now: float) -> Options:
     stream = asked.get("stream", "All")
     if stream not in ("All", "Stdout", "Stderr"):
         raise errors.bad_request(f'invalid stream "{stream}": must be All, Stdout or Stderr')
+    tail = _number(request, "tailLines", least=0)
+    if tail is not None and stream != "All":
+        raise errors.bad_request("`tailLines` and specific `stream` are mutually exclusive for now")
     return Options(
         follow=_flag(request, "follow"),
-        tail=_number(request, "tailLines", least=0),
+        tail=tail,
         since=since,
         timestamps=_flag(request, "timestamps"),
         limit=_number(request, "limitBytes", least=1),
