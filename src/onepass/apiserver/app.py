@@ -6,14 +6,11 @@ from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from onepass.api import errors
-from onepass.api.errors import ApiError
 from onepass.apiserver import encoding, filters, health
 from onepass.apiserver.discovery import Discovery
 from onepass.apiserver.endpoints import Endpoints
@@ -65,6 +62,7 @@ def build(
             Route("/metrics", metrics.answer),
             *OpenAPI(endpoints, version).routes(),
             *Discovery(endpoints).routes(),
+            # Also what the routes above take with other methods: it finds nothing there, and says so as a Status.
             Mount("/", Server(endpoints, admissions, limits or Limits(), metrics, closing)),
         ],
         middleware=[
@@ -74,7 +72,6 @@ def build(
             Middleware(filters.Identify, authenticate, authorize),
             Middleware(filters.Authorize, authorize, endpoints),
         ],
-        exception_handlers={HTTPException: _refused},
     )
     app.router.redirect_slashes = False
     app.state.closing = closing
@@ -86,10 +83,3 @@ def _version(version: VersionInfo) -> Callable[[Request], Awaitable[Response]]:
         return encoding.respond(request, version.told())
 
     return answer
-
-
-async def _refused(_request: Request, exception: Exception) -> Response:
-    """What the router itself refuses, as a Status like every other refusal."""
-    assert isinstance(exception, HTTPException)
-    error: ApiError = errors.method_not_allowed() if exception.status_code == 405 else errors.no_such_path()
-    return filters.refusal(error)

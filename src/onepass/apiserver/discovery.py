@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from onepass.api import errors
 from onepass.api.meta import JSON, Object, Resource
 from onepass.apiserver import encoding
 from onepass.apiserver.endpoints import Endpoints
@@ -168,8 +167,6 @@ def _either(old: Object, aggregated: Object) -> Handler:
 
 
 def _document(request: Request, document: Object, media: encoding.Media) -> Response:
-    if request.method not in ("GET", "HEAD"):
-        raise errors.method_not_allowed()
     etag = '"' + hashlib.sha256(encoding.dump(document)).hexdigest().upper() + '"'
     headers = {"ETag": etag, "Vary": "Accept", "Cache-Control": "public"}
     if request.headers.get("if-none-match") == etag:
