@@ -59,11 +59,20 @@ class Server:
             answer = _connected(endpoint, asked, scope)
         elif scope["upgrade"]:
             raise errors.bad_request("this resource cannot be spoken to in another protocol")
-        elif isinstance(endpoint, Kindless):
-            answer = await self._answered(endpoint, Request(scope, receive))
         else:
-            answer = await self._handled(endpoint, Request(scope, receive))
+            answer = await self._in_time(endpoint, Request(scope, receive))
         await answer(scope, receive, send)
+
+    async def _in_time(self, endpoint: Store | Kindless, request: Request) -> ASGIApp:
+        """The answer, not yet sent: how long a watch goes on, or a slow client reads, is another matter."""
+        try:
+            async with asyncio.timeout(self.limits.answer):
+                if isinstance(endpoint, Kindless):
+                    return await self._answered(endpoint, request)
+                return await self._handled(endpoint, request)
+        except TimeoutError as late:
+            told = f"the request did not complete within {self.limits.answer:g} seconds"
+            raise ApiError(504, "Timeout", f"Timeout: {told}", retry_after=1) from late
 
     async def _handled(self, store: Store, request: Request) -> ASGIApp:
         call = Call(self, store, request, request.scope["attributes"], request.scope["identity"])

@@ -113,5 +113,6 @@ class Limits:
     body: int = 3 << 20  # as kube-apiserver's limit on resource requests
     depth: int = 128  # nesting of a JSON body
     patch_operations: int = 10_000
+    answer: float = 60  # until there is an answer, the arrival of the body among it
     watch: tuple[float, float] = (1800, 3600)  # a watch without timeoutSeconds ends at random between the two
     watch_longest: float = 6 * 3600

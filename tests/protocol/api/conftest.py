@@ -159,7 +159,12 @@ class Api:
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Api]:
+def limits() -> Limits:
+    return Limits(body=200_000)
+
+
+@pytest.fixture
+async def api(tmp_path: Path, limits: Limits) -> AsyncIterator[Api]:
     storage = await open_sqlite(tmp_path / "onepass.db")
     stores = {
         strategy.resource.key: Store(storage, strategy, sealer=Plain())
@@ -185,7 +190,7 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         admissions=[placement.admission(stores["namespaces"]), approval.admission(judge)],
         checks={"storage": check},
         aliases=memberreviews.ALIASES,
-        limits=Limits(body=200_000),
+        limits=limits,
     )
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
