@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
-from onepass.apiserver import encoding, filters, health
+from onepass.apiserver import encoding, filters, healthz
 from onepass.apiserver.discovery import Discovery
 from onepass.apiserver.endpoints import Endpoints
 from onepass.apiserver.handlers import Server
@@ -58,7 +58,7 @@ def build(
     app = Starlette(
         routes=[
             Route("/version", _version(version)),
-            *health.routes(checks),
+            *healthz.routes(checks),
             Route("/metrics", metrics.answer),
             *OpenAPI(endpoints, version).routes(),
             *Discovery(endpoints).routes(),
