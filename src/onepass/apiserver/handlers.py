@@ -17,7 +17,7 @@ from onepass.access.identity import Identity
 from onepass.api import errors, meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
-from onepass.apiserver import encoding, options, patches, printers, questions
+from onepass.apiserver import encoding, parameters, patches, printers, questions
 from onepass.apiserver.encoding import Media
 from onepass.apiserver.endpoints import Endpoints, resource_of
 from onepass.apiserver.metrics import Metrics
@@ -118,15 +118,15 @@ class Call:
         return self.asked.namespace if self.store.strategy.resource.namespaced else ""
 
     @property
-    def query(self) -> options.Query:
-        return options.query(self.request.scope)
+    def query(self) -> parameters.Query:
+        return parameters.query(self.request.scope)
 
     def media(self, kinds: Mapping[str, str], types: tuple[str, ...] = encoding.OFFERED) -> Media:
         return encoding.negotiate(self.request.headers.get("accept", ""), kinds, types)
 
     def write(self) -> Write:
         agent = self.request.headers.get("user-agent", "")
-        return options.write(self.query, self.identity, agent, self.server.clock(), self.asked.subresource)
+        return parameters.write(self.query, self.identity, agent, self.server.clock(), self.asked.subresource)
 
     def selection(self) -> Selection:
         query = self.query
@@ -220,7 +220,7 @@ async def _list(call: Call) -> ASGIApp:
     listing = await call.store.list(
         call.namespace,
         call.selection(),
-        limit=options.number(query, "limit"),
+        limit=parameters.number(query, "limit"),
         continue_token=query.get("continue", ""),
         resource_version=query.get("resourceVersion", ""),
         resource_version_match=query.get("resourceVersionMatch", ""),
@@ -234,15 +234,15 @@ async def _watch(call: Call) -> ASGIApp:
     initial = query.get("sendInitialEvents")
     if initial is not None and query.get("resourceVersionMatch") != "NotOlderThan":
         raise errors.bad_request("sendInitialEvents is forbidden unless resourceVersionMatch is NotOlderThan")
-    if initial is not None and not options.flag(initial) and version in ("", "0"):
+    if initial is not None and not parameters.flag(initial) and version in ("", "0"):
         version = (await call.store.list(call.namespace, selected, limit=1)).resource_version
-    seconds = options.number(query, "timeoutSeconds") or random.uniform(*limits.watch)  # noqa: S311  spreads load
+    seconds = parameters.number(query, "timeoutSeconds") or random.uniform(*limits.watch)  # noqa: S311  spreads load
     events = call.store.watch(
         call.namespace,
         selected,
         resource_version=version,
-        bookmarks=options.flag(query.get("allowWatchBookmarks")),
-        initial_events=options.flag(initial),
+        bookmarks=parameters.flag(query.get("allowWatchBookmarks")),
+        initial_events=parameters.flag(initial),
     )
     stream = Stream(events, call.turning(media), min(seconds, limits.watch_longest), call.server.closing)
 
@@ -327,11 +327,11 @@ async def _delete(call: Call) -> ASGIApp:
     return encoding.respond(call.request, status, media=Media(media.type))
 
 
-async def _deletion(call: Call) -> tuple[options.Deletion, Write]:
+async def _deletion(call: Call) -> tuple[parameters.Deletion, Write]:
     body = await call.body()
     kind = encoding.media_type(call.request)
     given = encoding.load_object(body, kind, call.server.limits.depth) if body.strip() else {}
-    return options.deletion(call.query, given, call.write())
+    return parameters.deletion(call.query, given, call.write())
 
 
 async def _delete_collection(call: Call) -> ASGIApp:
@@ -339,7 +339,7 @@ async def _delete_collection(call: Call) -> ASGIApp:
     listing = await call.store.list(
         call.namespace,
         call.selection(),
-        limit=options.number(query, "limit"),
+        limit=parameters.number(query, "limit"),
         continue_token=query.get("continue", ""),
     )
     for item in listing.items:

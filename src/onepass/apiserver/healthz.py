@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from onepass.api import errors
-from onepass.apiserver import options
+from onepass.apiserver import parameters
 from onepass.apiserver.ports import Check
 
 DEADLINE = 2.0  # seconds for one check
@@ -38,7 +38,7 @@ def _all(path: str, checks: Mapping[str, Check]) -> Handler:
         verdict = f"{path[1:]} check {'failed' if any(told.values()) else 'passed'}"
         if any(told.values()):
             return PlainTextResponse("\n".join([*lines, verdict, ""]), 500)
-        verbose = options.flag(request.query_params.get("verbose"))
+        verbose = parameters.flag(request.query_params.get("verbose"))
         return PlainTextResponse("\n".join([*lines, verdict, ""]) if verbose else "ok")
 
     return answer
