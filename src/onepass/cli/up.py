@@ -45,6 +45,8 @@ def up(
     onepass up --sandbox 2
     onepass up --data-dir /var/lib/onepass --listen 0.0.0.0:6443 --name gateway.example.com
     """
+    # gRPC would otherwise tell of every child process; it is asked before it is loaded.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     from onepass.cli import options
     from onepass.runtime import serve
 

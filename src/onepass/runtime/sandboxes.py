@@ -17,6 +17,7 @@ from onepass.access.identity import AUTHENTICATED, Identity
 from onepass.apiserver import app, placement, reviewers, serving
 from onepass.apiserver.ports import Connect, VersionInfo
 from onepass.apiserver.reviewers import Verified
+from onepass.controllers.sweep import Sweep
 from onepass.pki import authority, keys
 from onepass.pki.authority import Authority, Request
 from onepass.registry import namespaces
@@ -30,7 +31,6 @@ from onepass.sandbox.signin import SignIn
 from onepass.sandbox.streams.logrequests import Logs
 from onepass.sandbox.streams.portforward import PortForward
 from onepass.sandbox.streams.terminals import Attach, Exec
-from onepass.sandbox.sweeper import Sweeper
 from onepass.storage import sqlite
 from onepass.storage.sqlite import SqliteStorage
 
@@ -99,7 +99,7 @@ class Sandbox:
         try:
             await groundwork.lay(self._by_key, self._node, Actor(GATEWAY, time.time()))
             async with asyncio.TaskGroup() as group:
-                for part in (self._storage, self._rights, Sweeper(self._by_key), self._kubelet):
+                for part in (self._storage, self._rights, Sweep(self._by_key), self._kubelet):
                     group.create_task(part.run(), name=f"sandbox {self.access.name}: {type(part).__name__}")
                 await self._rights.synced()
                 await serving.serve(

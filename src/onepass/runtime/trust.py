@@ -66,8 +66,11 @@ class Trust:
         return authority.revocation_list(self.client_ca, serials)
 
 
-def load(data: DataDir, settings: Settings, now: float) -> Trust:
-    """Read what is there, make what is not. Raises SettingsError for a file that is damaged or missing its partner."""
+def load(data: DataDir, settings: Settings, new: bool, now: float) -> Trust:
+    """Read what is there, make what is not; `new` says that the database is empty.
+
+    Raises SettingsError for a file that is damaged or missing its partner.
+    """
     serving_ca = _authority(data, "serving-ca", "onepass serving authority", now)
     client_ca = _authority(data, "client-ca", "onepass client authority", now)
     return Trust(
@@ -76,7 +79,7 @@ def load(data: DataDir, settings: Settings, now: float) -> Trust:
         serving=_serving(serving_ca, settings, now),
         admin=_admin(data, client_ca, now),
         accounts=keys.from_pem(_key(data.pki / "accounts.key", lambda: keys.to_pem(keys.generate()))),
-        sealer=_sealer(data.pki / "seal.key", data),
+        sealer=_sealer(data.pki / "seal.key", new),
     )
 
 
@@ -127,9 +130,9 @@ def _admin(data: DataDir, ca: Authority, now: float) -> Pair:
     return made
 
 
-def _sealer(path: Path, data: DataDir) -> sealing.Keyring:
+def _sealer(path: Path, new: bool) -> sealing.Keyring:
     """The key that credentials are sealed with. It is not made anew beside a database that needs the old one."""
-    if not path.exists() and (data.root / "onepass.db").exists():
+    if not path.exists() and not new:
         raise SettingsError(f"{path} is missing; without it the stored credentials cannot be read: restore it")
     try:
         return sealing.Keyring.parse(_key(path, lambda: sealing.generate().encode()).decode())

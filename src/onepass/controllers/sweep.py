@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 1.0
 
 
-class Sweeper:
+class Sweep:
     """Deletes what is left behind, whenever a namespace has changed; `stores` by Resource.key."""
 
     def __init__(self, stores: Mapping[str, Store], clock: Callable[[], float] = time.time) -> None:

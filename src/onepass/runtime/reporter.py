@@ -1,0 +1,62 @@
+"""What a person sees of `onepass up`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from onepass.runtime.datadir import DataDir
+
+READY = "onepass is ready: "  # scripts wait for a line that begins so
+
+
+class Reporter:
+    """Writes to standard output; plain lines where that is no terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, soft_wrap=True)
+
+    def starting(self, what: str) -> None:
+        """Tells what is being done, on a terminal."""
+        if self._console.is_terminal:
+            self._console.print(f"[dim]{escape(what)} …[/]")
+
+    def ready(self, url: str, data: DataDir, members: Sequence[str], seconds: float) -> None:
+        """The line that scripts wait for, and what to type next."""
+        self._console.print(f"{READY}{url}", style="bold green")
+        shown = _shortened(data.root)
+        facts = Table.grid(padding=(0, 2))
+        facts.add_row("[dim]clusters[/]", escape(", ".join(members)) or "none yet")
+        facts.add_row("[dim]kubeconfig[/]", escape(f"{shown}/admin.kubeconfig"))
+        facts.add_row("[dim]data, logs[/]", escape(f"{shown}"))
+        facts.add_row("[dim]started in[/]", f"{seconds:.1f} s")
+        self._console.print(facts)
+        steps = "\n".join(f"[bold cyan]{escape(step)}[/]" for step in _steps(shown, members))
+        if self._console.is_terminal:
+            self._console.print(Panel(steps, title="next, in another terminal", title_align="left", expand=False))
+            self._console.print("[dim]Ctrl-C stops everything; the data stays.[/]")
+        else:
+            self._console.print(f"next, in another terminal:\n{steps}")
+
+    def stopping(self) -> None:
+        self._console.print("stopping")
+
+    def stopped(self) -> None:
+        self._console.print("stopped")
+
+
+def _steps(shown: str, members: Sequence[str]) -> Sequence[str]:
+    """The next three commands to type."""
+    first = f"export KUBECONFIG={shown}/admin.kubeconfig"
+    if not members:
+        return (first, "onepass cluster add NAME --kubeconfig FILE", "kubectl --context onepass get clusters")
+    return (first, "kubectl --context onepass get clusters", f"kubectl --context {members[0]} get pods -A")
+
+
+def _shortened(path: Path) -> str:
+    """Relative to where the person is, when it lies below."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

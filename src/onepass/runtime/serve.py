@@ -1,0 +1,217 @@
+"""`onepass up`: every part built once, every task started once, and ended in order."""
+
+import asyncio
+import os
+import signal
+import ssl
+import time
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+
+import uvloop
+
+from onepass.access.policy import Policy
+from onepass.api.errors import ApiError
+from onepass.apiserver import serving
+from onepass.controllers.expire import Expire
+from onepass.controllers.probe import Probe
+from onepass.controllers.publish import Publish
+from onepass.controllers.sign import Sign
+from onepass.controllers.sweep import Sweep
+from onepass.gateway import bootstrap, ir, resources, tables
+from onepass.pki import tokens
+from onepass.registry import catalog, certificatesigningrequests, clusters, defaults, passes
+from onepass.registry.currentpolicy import CurrentPolicy
+from onepass.registry.mirror import Mirror
+from onepass.registry.store import Store
+from onepass.runtime import envoy, gatewayapi, logs, registration, statuses, trust
+from onepass.runtime.adminkubeconfig import AdminKubeconfig
+from onepass.runtime.datadir import DataDir
+from onepass.runtime.health import Health
+from onepass.runtime.kubeconfig import Entry
+from onepass.runtime.plane import Asker, Plane, peer
+from onepass.runtime.readiness import NotReadyError, Readiness
+from onepass.runtime.reporter import Reporter
+from onepass.runtime.sandboxes import Sandbox
+from onepass.runtime.settings import Settings, SettingsError
+from onepass.runtime.statuses import Statuses
+from onepass.runtime.trust import Trust
+from onepass.storage import address, sqlite
+from onepass.storage.interface import Storage, StorageError
+from onepass.storage.sqlite import SqliteStorage
+from onepass.xds import ads as discovery
+from onepass.xds.ads import Ads
+
+_Told = (SettingsError, StorageError, envoy.EnvoyError, NotReadyError, ApiError, OSError)
+
+
+def up(settings: Settings) -> None:
+    """Run a gateway until SIGINT or SIGTERM. Raises SettingsError with a sentence when it cannot run."""
+    data = DataDir.open(settings.data_dir)
+    logs.configure(data.root / "onepass.log")
+    try:
+        uvloop.run(_up(settings, data, Reporter()))
+    except _Told as error:
+        raise SettingsError(str(error)) from error
+    except BaseExceptionGroup as several:
+        known = several.subgroup(_Told)
+        if known is None:
+            raise
+        first: BaseException = known
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+        raise SettingsError(str(first)) from several
+
+
+async def _up(settings: Settings, data: DataDir, reporter: Reporter) -> None:
+    began = time.monotonic()
+    stop = asyncio.Event()
+    for interrupt in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(interrupt, stop.set)
+    envoy.check_port(settings.listen.host, settings.listen.port)
+    database = address.sqlite_path(settings.storage_url)
+    storage = await sqlite.open_sqlite(database)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(storage.close)
+        reporter.starting(f"using {database}")
+        secrets = trust.load(data, settings, await _is_new(storage), time.time())
+        sandboxes = []
+        for number in range(1, settings.sandbox + 1):
+            sandboxes.append(await Sandbox.open(f"sandbox-{number}", data.sandbox))
+            stack.push_async_callback(sandboxes[-1].close)
+        server = await Server.build(settings, data, secrets, storage)
+        async with server.running(sandboxes, reporter) as ready:
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait((ready, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if ready.done():
+                members = [each.access.name for each in sandboxes]
+                reporter.ready(settings.listen.url, data, members, time.monotonic() - began)
+                await stopped
+            reporter.stopping()
+    reporter.stopped()
+
+
+async def _is_new(storage: Storage) -> bool:
+    return not (await storage.range(b"/", limit=1)).records
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The parts of one gateway, built and not yet running."""
+
+    settings: Settings
+    data: DataDir
+    trust: Trust
+    storage: SqliteStorage
+    stores: Mapping[str, Store]
+    mirror: Mirror
+    current: CurrentPolicy
+    ads: Ads
+    health: Health
+    plane: Plane
+    entry: Entry
+
+    @classmethod
+    async def build(cls, settings: Settings, data: DataDir, secrets: Trust, storage: SqliteStorage) -> "Server":
+        kinds = catalog.gateway(allow_loopback=settings.listen.loopback)
+        stores = {kind.resource.key: Store(storage, kind, sealer=secrets.sealer) for kind in kinds}
+        await defaults.ensure(stores, statuses.actor())
+        mirror = Mirror(stores)
+        current = CurrentPolicy(mirror)
+        health = Health(storage, mirror)
+        ads = Ads(health)
+        frame = _frame(settings, data, secrets)
+        return cls(
+            settings=settings,
+            data=data,
+            trust=secrets,
+            storage=storage,
+            stores=stores,
+            mirror=mirror,
+            current=current,
+            ads=ads,
+            health=health,
+            plane=Plane(current, frame, secrets.revocations, resources.Builder(tables.source), ads),
+            entry=Entry(
+                server=settings.listen.url,
+                ca=secrets.serving_ca_pem,
+                user=trust.ADMIN,
+                certificate=secrets.admin.certificate,
+                private_key=secrets.admin.private_key,
+            ),
+        )
+
+    @asynccontextmanager
+    async def running(self, sandboxes: Sequence[Sandbox], reporter: Reporter) -> AsyncGenerator[asyncio.Task[None]]:
+        """Everything that runs; what clients reach ends first. Yields the task that ends when requests succeed."""
+        asker = Asker.on(self.data.socket("probe"), self.current)
+        app = gatewayapi.build(self.stores, self.current.get, self.trust.accounts, self.health.checks())
+        status = {key: Statuses(store) for key, store in self.stores.items()}
+        certificates = status[certificatesigningrequests.RESOURCE.key]
+        parts: dict[str, Coroutine[object, object, None]] = {
+            "storage": self.storage.run(),
+            "mirror": self.mirror.run(),
+            **{each.access.name: each.run() for each in sandboxes},
+            "api": serving.serve(app, serving.unix_socket(self.data.run / "apiserver.sock")),
+            "ads": discovery.serve(self.ads, self.data.socket("ads")),
+            "sign": Sign(self.mirror, certificates, self.trust.sign_client).run(),
+            "expire": Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
+            "probe": Probe(self.mirror, status[clusters.RESOURCE.key], peer, asker.ask).run(),
+            "sweep": Sweep(self.stores).run(),
+            "envoy": self._envoy().run(),
+        }
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(part, name=name) for name, part in parts.items()]
+            ready = group.create_task(self._ready(group, tasks, sandboxes, reporter), name="ready")
+            try:
+                yield ready
+            finally:
+                for task in (ready, *reversed(tasks)):
+                    task.cancel()
+                    await asyncio.wait((task,))
+                await asker.client.aclose()
+
+    async def _ready(
+        self,
+        group: asyncio.TaskGroup,
+        tasks: list[asyncio.Task[None]],
+        sandboxes: Sequence[Sandbox],
+        reporter: Reporter,
+    ) -> None:
+        """Bring up what needs a filled mirror, and return when a request through the gateway succeeds."""
+        for each in sandboxes:
+            reporter.starting(f"starting {each.access.name}")
+            await each.ready.wait()
+        store = self.stores[clusters.RESOURCE.key]
+        await registration.register(store, [each.access for each in sandboxes])
+        await self.mirror.synced()
+        admin = AdminKubeconfig(self.data.kubeconfig, self.entry, self.mirror)
+        tasks.append(group.create_task(Publish(self.mirror, store, self.plane).run(), name="publish"))
+        tasks.append(group.create_task(admin.run(), name="kubeconfig"))
+        reporter.starting("waiting for the first answer through the gateway")
+        await Readiness(self.entry).reached([each.access.name for each in sandboxes])
+
+    def _envoy(self) -> envoy.Envoy:
+        start = bootstrap.Start(
+            node=f"onepass-{os.uname().nodename}", ads=self.data.socket("ads"), admin=self.data.socket("admin")
+        )
+        return envoy.Envoy(self.data.envoy, bootstrap.document(start), concurrency=os.cpu_count() or 2)
+
+
+def _frame(settings: Settings, data: DataDir, secrets: Trust) -> ir.Gateway:
+    """What of the data plane the operator's settings decide."""
+    issuer = ir.Issuer(trust.ISSUER, (trust.ISSUER,), tokens.jwks([secrets.accounts.public_key()]))
+    listener = ir.Listener(
+        host=settings.listen.host,
+        port=settings.listen.port,
+        certificate=secrets.serving.certificate,
+        private_key=secrets.serving.private_key,
+        client_ca=secrets.client_ca_pem,
+        client_crl=secrets.revocations(frozenset()),
+        issuers=(issuer,),
+    )
+    sockets = ir.Sockets(apiserver=data.socket("apiserver"), probe=data.socket("probe"))
+    gateway = ir.Gateway(listener, sockets, Policy(), access_log=str(data.envoy / "access.log"))
+    system = ssl.get_default_verify_paths().cafile
+    return replace(gateway, system_trust=system) if system else gateway
