@@ -67,7 +67,7 @@ def name(member: ir.Member) -> str:
 def member_cluster(member: ir.Member, system_trust: str, secrets_version: str) -> cluster_pb2.Cluster:
     """The Cluster of a member.
 
-    `secrets_version` stands for its CA and client certificate: when they change the cluster does, and Envoy opens new
+    `secrets_version` stands for its client certificate: when that changes the cluster does, and Envoy opens new
     connections for new requests, while open streams end on the old ones.
     """
     literal = _is_address(member.host)
