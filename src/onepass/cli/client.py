@@ -73,6 +73,10 @@ def segment(name: str) -> str:
     return quote(name)
 
 
+# What TLS says of a client certificate that no longer counts (RFC 8446, 6.2), and what that means.
+_CERTIFICATE_ALERTS = {"CERTIFICATE_REVOKED": "has been taken back", "CERTIFICATE_EXPIRED": "has expired"}
+
+
 class Gateway:
     """One gateway, asked as one user. A context manager; every call has a deadline and raises Failure."""
 
@@ -207,6 +211,10 @@ class Gateway:
             ) from error
         except httpx2.TransportError as error:
             detail = str(error) or type(error).__name__
+            for alert, fate in _CERTIFICATE_ALERTS.items():
+                if alert in detail:
+                    told = f"the certificate in {self.path} {fate}: {self.url} refuses it"
+                    raise Failure(told, "ask for a new pass") from error
             raise Unreachable(f"the gateway at {self.url} broke off ({detail})", "see what it logs") from error
         except ConfigError as error:
             raise Failure(f"{self.path}: {error}") from error
