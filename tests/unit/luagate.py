@@ -86,11 +86,11 @@ function handle(list, certificate, claims, metadata, now_ms)
   function h:headers() return head end
   function h:streamInfo() return info end
   function h:timestamp() return now_ms end
-  function h:clearRouteCache() h.cleared = true end
   function h:logErr(text) h.logged = text end
   function h:respond(with, body) h.answer = { headers = with, body = body } end
-  function h:requestHeaders() return head end
-  function h:body()
+  function h:requestHeaders() return { get = function() return h.method end } end
+  function h:body(always)
+    assert(always, "an empty body is nil")
     return { setBytes = function(_, bytes) h.replaced = bytes end }
   end
   return h
@@ -131,7 +131,6 @@ class Outcome:
     code: int = 0  # 0: it went on
     body: str = ""
     answer: dict[str, str] = field(default_factory=dict)
-    cleared: bool = False
     logged: str = ""
 
     def all(self, name: str) -> list[str]:
@@ -172,7 +171,6 @@ class Gate:
         outcome = Outcome(
             [(cooked(pair[1]), cooked(pair[2])) for pair in listed.values()],
             {key: cooked(value) for key, value in (metadata["onepass"] or to({})).items()},
-            cleared=bool(handle.cleared),
             logged=handle.logged or "",
         )
         if handle.answer:
@@ -180,11 +178,15 @@ class Gate:
             outcome.code, outcome.body = int(outcome.answer[":status"]), cooked(handle.answer.body)
         return outcome
 
-    def response(self, status: str, *headers: tuple[str, str], metadata: Mapping[str, str] | None = None) -> Outcome:
+    def response(
+        self, status: str, *headers: tuple[str, str], metadata: Mapping[str, str] | None = None, method: str = "GET"
+    ) -> Outcome:
+        """What becomes of an answer; `body` is what replaces its own, if anything does."""
         to = self.lua.table_from
         listed = to([to([name, value]) for name, value in ((":status", status), *headers)])
         known = to({"onepass": to(dict(metadata))} if metadata else {})
         handle = self.globals.handle(listed, None, None, known, 0)
+        handle.method = method
         self.globals.envoy_on_response(handle)
         return Outcome([(pair[1], pair[2]) for pair in listed.values()], {}, body=cooked(handle.replaced or ""))
 
@@ -211,13 +213,12 @@ class Gate:
         impersonation: Identity | None,
     ) -> tuple[Any, ...]:
         """code, message, origin, as_user, until, here."""
-        info, to = self.globals.onepass.requestinfo, self.lua.table_from
-        attributes = info.attributes(method, raw(inner), raw(query), upgrade)
+        attributes = self.globals.onepass.requestinfo.attributes(method, raw(inner), raw(query), upgrade)
         given = self._identity(identity)
         wanted = self._identity(impersonation) if impersonation else None
-        found = self.globals.onepass.rules.decide(given, raw(cluster), method, attributes, upgrade, now, wanted)
-        assert to is not None
-        code, message, *rest = found
+        code, message, *rest = self.globals.onepass.rules.decide(
+            given, raw(cluster), method, attributes, upgrade, now, wanted
+        )
         return (code, cooked(message), *rest)
 
     def _identity(self, identity: Identity) -> Any:

@@ -225,7 +225,6 @@ local function to_member(h, headers, seen, id, target, a, path, query, imp, as_u
   if ends then
     headers:replace("x-envoy-upstream-stream-duration-ms", format("%.0f", max(1, ends * 1000 - h:timestamp())))
   end
-  h:clearRouteCache()
 end
 
 -- nil to go on; or a refusal: code, message, and the attributes of what is refused.
@@ -301,6 +300,6 @@ function envoy_on_response(h)
   headers:remove("content-length")
   headers:remove("content-encoding")
   headers:replace("content-type", "application/json")
-  local body = h:body()
-  if body then body:setBytes(status(502, "cluster " .. known.cluster .. " answered with a redirect")) end
+  if h:requestHeaders():get(":method") == "HEAD" then return end -- its answer has no body
+  h:body(true):setBytes(status(502, format('cluster "%s" answered with a redirect, which is not followed', known.cluster)))
 end
