@@ -142,8 +142,13 @@ def _state(obj: Object, _now: float) -> JSON:
             running = running or container.get("ready") is True
             word = _word(state) or word
         if word == "Completed" and running:
-            word = "Running"
+            word = "Running" if _is_ready(status) else "NotReady"
     return "Terminating" if "deletionTimestamp" in meta.section(obj, "metadata") else word
+
+
+def _is_ready(status: Object) -> bool:
+    conditions = maps(status.get("conditions"))
+    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions)
 
 
 def _word(state: Object) -> str:
