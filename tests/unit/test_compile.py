@@ -180,8 +180,8 @@ def test_a_cluster_becomes_a_target(endpoint: str, authority: str, prefix: str) 
     [
         cluster("bad", endpoint=endpoint)
         for endpoint in (
-            "", "http://h", "https://", "https://u:p@h", "https://h x", "https://h:port", "https://[::1", "https://h/a b",
-            "h:1",
+            "", "http://h", "https://", "https://u:p@h", "https://h x", "https://h:port", "https://[::1",
+            "https://h/a b", "h:1",
         )
     ]
     + [cluster("bad", identity="Root"), named("bad"), named("bad", spec={"access": []})],
