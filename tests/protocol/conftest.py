@@ -117,6 +117,8 @@ class Member:
             await self.more.wait()
             writer.write(b"5\r\nlast\n\r\n0\r\n\r\n")
             return True
+        if path == "/hang":
+            await self.more.wait()
         if path == "/break":
             return False
         body = seen.body()

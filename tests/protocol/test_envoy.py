@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from onepass.access.policy import Policy, Target
-from onepass.gateway import ir, replies
+from onepass.gateway import ir, replies, routing
 
 if TYPE_CHECKING:
     from tests.protocol.conftest import Ask, Authorities, Member, Plane, StartMember
@@ -194,6 +194,18 @@ async def test_a_member_that_fails_is_named_with_the_cause(
     assert (code, reason) == (502, "BadGateway")
     assert message.startswith('cluster "prod" broke off the connection')
     assert (await ask("/m/prod/x")).code == 200
+
+
+async def test_a_member_that_says_nothing_is_given_up(
+    plane: "Plane",
+    ask: "Ask",
+    start_member: "StartMember",
+    authorities: "Authorities",
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(routing, "_REQUEST_IDLE", 0.2)
+    await plane.members(described(await start_member(), authorities))
+    assert await said(ask, "/m/prod/hang") == (504, "Timeout", 'cluster "prod" did not answer in time')
 
 
 async def test_a_member_by_name_and_one_by_address_both_serve(

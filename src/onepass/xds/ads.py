@@ -5,9 +5,14 @@ difference to the newest snapshot. So a slow client skips what was overtaken, an
 """
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Protocol
+
+# Read when grpc is imported. Whatever this program forks it also execs, which needs no help from gRPC; its handlers
+# would write a line to the terminal at each fork that meets a busy stream.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import grpc
 import grpc.aio
