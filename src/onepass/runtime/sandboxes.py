@@ -101,15 +101,8 @@ class Sandbox:
             async with asyncio.TaskGroup() as group:
                 for part in (self._storage, self._rights, Sweep(self._by_key), self._kubelet):
                     group.create_task(part.run(), name=f"sandbox {self.access.name}: {type(part).__name__}")
-                await self._rights.synced()
-                await serving.serve(
-                    self._app(),
-                    self._listener,
-                    ready=self.ready,
-                    tls=self._tls,
-                    http=tlspeer.Http,
-                    websockets=tlspeer.WebSockets,
-                )
+                # A task like the others: cancelled together with the kubelet, it finds its streams ended.
+                group.create_task(self._serve(), name=f"sandbox {self.access.name}: serve")
         finally:
             await self.close()
 
@@ -117,6 +110,17 @@ class Sandbox:
         """Let go of the port and the storage."""
         self._listener.close()
         await self._storage.close()
+
+    async def _serve(self) -> None:
+        await self._rights.synced()
+        await serving.serve(
+            self._app(),
+            self._listener,
+            ready=self.ready,
+            tls=self._tls,
+            http=tlspeer.Http,
+            websockets=tlspeer.WebSockets,
+        )
 
     def _app(self) -> Starlette:
         return app.build(

@@ -161,7 +161,11 @@ class PodWorker:
                 if self._killed:
                     container.process.kill()
 
-        ended = await container.run(command, started)
+        try:
+            ended = await container.run(command, started)
+        except OSError as error:
+            await self._refuse(container, _reason(error), str(error))
+            return None
         if ended.reason == "StartError":
             await tell("Warning", "Failed", f"Error: {ended.message}")
         return ended

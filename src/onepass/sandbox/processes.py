@@ -60,6 +60,12 @@ class Process:
     def __init__(self, command: Command) -> None:
         """Raises CannotStart."""
         _check(command)
+        try:
+            self._open(command)
+        except OSError as error:
+            raise CannotStart(f"unable to start container process: {error}", 126) from error
+
+    def _open(self, command: Command) -> None:
         control, self._control = os.pipe()
         inner, outer = _terminal() if command.tty else _pipes(command.stdin)
         try:
@@ -73,10 +79,10 @@ class Process:
                 pass_fds=(control,),
                 start_new_session=True,
             )
-        except OSError as error:
+        except OSError:
             for number in {*outer, self._control} - {-1}:
                 os.close(number)
-            raise CannotStart(str(error), 126) from error
+            raise
         finally:
             for number in {*inner, control}:
                 os.close(number)

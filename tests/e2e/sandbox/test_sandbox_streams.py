@@ -1,7 +1,9 @@
 """A sandbox member under the real kubectl: exec, attach, cp and port-forward."""
 
+import base64
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import select
@@ -10,6 +12,8 @@ import socket
 import struct
 import termios
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +22,17 @@ from tests.e2e.sandbox.members import (
     KUBECTL,
     SECONDS,
     Member,
+    Running,
     client_tls,
     eventually,
     free_port,
     read_line,
 )
+from websockets.exceptions import ConnectionClosedOK, InvalidStatus
+from websockets.sync.client import ClientConnection
 from websockets.typing import Subprotocol
+
+from onepass.apiserver import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -178,19 +187,85 @@ def test_ports_are_forwarded_by_channels_too(kubectl: Member) -> None:
         port = listener.getsockname()[1]
         thread = threading.Thread(target=answer_once, args=(listener,))
         thread.start()
-        namespace = kubectl("config", "view", "--minify", "-o", "jsonpath={..namespace}")
-        path = f"/api/v1/namespaces/{namespace}/pods/p/portforward?ports={port}"
-        with websockets.sync.client.connect(
-            kubectl.access.endpoint.replace("https", "wss") + path,
-            ssl=client_tls(kubectl),
-            additional_headers={"Authorization": f"Bearer {kubectl.access.token}"},
-            subprotocols=[Subprotocol("v4.channel.k8s.io")],
-        ) as socket_:
-            first = {socket_.recv(SECONDS), socket_.recv(SECONDS)}
+        with websocket(kubectl, f"p/portforward?ports={port}", "v4.channel.k8s.io") as client:
+            first = {client.recv(SECONDS), client.recv(SECONDS)}
             assert first == {bytes((n,)) + port.to_bytes(2, "little") for n in (0, 1)}
-            socket_.send(b"\0ping")
-            assert socket_.recv(SECONDS) == b"\0pong"
+            client.send(b"\0ping")
+            assert client.recv(SECONDS) == b"\0pong"
+            with pytest.raises(ConnectionClosedOK):  # the only port has ended
+                client.recv(SECONDS)
         thread.join(SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("subprotocol", "end_of_input"),
+    [("v5.channel.k8s.io", b"\xff\x00"), ("v4.channel.k8s.io", None), ("v4.base64.channel.k8s.io", None)],
+)
+def test_every_subprotocol_carries_a_command(kubectl: Member, subprotocol: str, end_of_input: bytes | None) -> None:
+    kubectl.pod("p", "sleep", "1000")
+    script = "read%20x%3B%20echo%20got%20%24x%3B%20exit%203"  # read x; echo got $x; exit 3
+    path = f"p/exec?command=sh&command=-c&command={script}&stdin=1&stdout=1&stderr=1"
+    with websocket(kubectl, path, subprotocol) as client:
+        client.send("0" + base64.b64encode(b"hello\n").decode() if "base64" in subprotocol else b"\0hello\n")
+        if end_of_input is not None:
+            client.send(end_of_input)
+        seen = dict.fromkeys(range(4), b"")
+        for message in client:
+            text = isinstance(message, str)
+            channel = int(message[0]) if isinstance(message, str) else message[0]
+            seen[channel] += base64.b64decode(message[1:]) if text else bytes(message[1:])  # type: ignore[arg-type]
+    assert seen[1] == b"got hello\n"
+    assert json.loads(seen[3])["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("p/exec?command=true&stdout=1", "the server speaks v5.channel.k8s.io"),
+        ("p/exec?stdout=1", "at least one command"),
+        ("p/exec?command=true", "at least 1 of stdin, stdout, stderr"),
+        ("p/exec?command=true&stdout=1&stderr=1&tty=1", "tty and stderr cannot both be true"),
+        ("p/exec?command=true&stdout=1&container=none", "container none is not valid for pod p"),
+        ("p/portforward?ports=0", "unable to upgrade"),
+        ("none/exec?command=true&stdout=1", 'pods "none" not found'),
+    ],
+)
+def test_a_stream_that_cannot_be_is_refused_with_a_status(kubectl: Member, path: str, told: str) -> None:
+    kubectl.pod("p", "sleep", "1000")
+    with pytest.raises(InvalidStatus) as refused, websocket(kubectl, path, "unknown.example.com"):
+        pass
+    assert refused.value.response.status_code in (400, 404)
+    status = json.loads(refused.value.response.body or b"")
+    assert status["kind"] == "Status"
+    assert told in status["message"]
+
+
+def test_the_server_ends_at_once_with_streams_open(tmp_path: Path) -> None:
+    with Running(tmp_path) as started:
+        assert started.access is not None
+        kubectl = Member(tmp_path, started.access)
+        kubectl.pod("p", "sh", "-c", "while true; do echo x; sleep 0.05; done")
+        for arguments in (("logs", "-f", "p"), ("attach", "p"), ("exec", "p", "--", "yes"), ("get", "pods", "-w")):
+            read_line(kubectl.start(*arguments), lambda line: bool(line))
+        begun = time.monotonic()
+    # The grace of ordinary requests, after which what still runs is cut, is not needed.
+    assert time.monotonic() - begun < serving.GRACE
+    for client in kubectl.started:
+        client.communicate(timeout=SECONDS)
+
+
+@contextlib.contextmanager
+def websocket(kubectl: Member, path: str, subprotocol: str) -> Iterator[ClientConnection]:
+    """A WebSocket to a subresource of a pod, `NAME/SUBRESOURCE?QUERY`."""
+    namespace = kubectl("config", "view", "--minify", "-o", "jsonpath={..namespace}")
+    server = kubectl.access.endpoint.replace("https", "wss")
+    with websockets.sync.client.connect(
+        f"{server}/api/v1/namespaces/{namespace}/pods/{path}",
+        ssl=client_tls(kubectl),
+        additional_headers={"Authorization": f"Bearer {kubectl.access.token}"},
+        subprotocols=[Subprotocol(subprotocol)],
+    ) as client:
+        yield client
 
 
 def answer_once(listener: socket.socket) -> None:
