@@ -27,8 +27,12 @@ def _data(pem: bytes) -> str:
 
 
 def document(entry: Entry, clusters: Sequence[str], *, current: str = "", gateway: str = "onepass") -> Object:
-    """A kubeconfig whose contexts are named `gateway` and as the clusters; `current` falls back to the first one."""
-    places = {gateway: entry.server} | {name: entry.server + PROXY.format(name) for name in clusters}
+    """A kubeconfig whose contexts are named `gateway` and as the clusters; `current` falls back to the first one.
+
+    A cluster that is called as the gateway has its context with `-member` behind.
+    """
+    names = {name: f"{name}-member" if name == gateway else name for name in clusters}
+    places = {gateway: entry.server} | {names[name]: entry.server + PROXY.format(name) for name in clusters}
     user = f"{entry.user}@{gateway}"
     listed: list[JSON] = [
         {"name": name, "cluster": {"server": url, "certificate-authority-data": _data(entry.ca)}}
@@ -39,7 +43,7 @@ def document(entry: Entry, clusters: Sequence[str], *, current: str = "", gatewa
         "client-certificate-data": _data(entry.certificate),
         "client-key-data": _data(entry.private_key),
     }
-    first = clusters[0] if clusters else gateway
+    first = names[clusters[0]] if clusters else gateway
     return {
         "apiVersion": "v1",
         "kind": "Config",

@@ -62,6 +62,8 @@ class Asker:
         headers = {routing.MEMBER: f"member/{name}", "host": target.authority, "accept": "application/json"}
         try:
             answer = await self.client.get(f"http://envoy{target.prefix}{path}", headers=headers)
+        except httpx2.ConnectError:
+            return probe.Answer(503, b"", unknown=True)  # no Envoy there yet: that says nothing of the member
         except httpx2.HTTPError as error:
             raise OSError(str(error) or type(error).__name__) from error
         return probe.Answer(answer.status_code, answer.content, replies.UNKNOWN_MEMBER in answer.headers)

@@ -23,7 +23,7 @@ KUBECTL = str(Path(sys.executable).parent / "kubectl")
 SECONDS = 60.0
 
 
-def kubeconfig(access: Access) -> dict[str, object]:
+def kubeconfig(access: Access) -> str:
     def data(pem: bytes) -> str:
         return base64.b64encode(pem).decode()
 
@@ -32,7 +32,7 @@ def kubeconfig(access: Access) -> dict[str, object]:
         "client-certificate-data": data(access.certificate),
         "client-key-data": data(access.private_key),
     }
-    return {
+    config = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": "certificate",
@@ -42,6 +42,7 @@ def kubeconfig(access: Access) -> dict[str, object]:
             {"name": name, "context": {"cluster": "member", "user": name}} for name in ("certificate", "token")
         ],
     }
+    return json.dumps(config)
 
 
 class Running:
@@ -90,15 +91,16 @@ class Running:
 
 @dataclass
 class Member:
-    """kubectl on one member."""
+    """kubectl on one member, by the kubeconfig `given`. `direct` is how a test that needs no gateway reaches it."""
 
     folder: Path
-    access: Access
+    given: str
+    direct: Access | None = None
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.config = self.folder / "config"
-        self.config.write_text(json.dumps(kubeconfig(self.access)))
+        self.config.write_text(self.given)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("KUBE")}
         self.environment = kept | {"KUBECONFIG": str(self.config), "HOME": str(self.folder)}
 
@@ -177,4 +179,5 @@ def first_line(kubectl: Member, pod: str) -> str:
 
 
 def client_tls(kubectl: Member) -> ssl.SSLContext:
-    return ssl.create_default_context(cadata=kubectl.access.ca.decode())
+    assert kubectl.direct is not None
+    return ssl.create_default_context(cadata=kubectl.direct.ca.decode())

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.e2e
 CONFIG = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}}
 
 
+@pytest.mark.parametrize("kubectl", ["direct"], indirect=True)
 def test_both_credentials_are_the_gateway_and_no_credential_is_nobody(kubectl: Member) -> None:
     for context in ("certificate", "token"):
         assert "onepass-gateway" in kubectl("--context", context, "auth", "whoami")
@@ -27,8 +28,9 @@ def test_both_credentials_are_the_gateway_and_no_credential_is_nobody(kubectl: M
     wrong = kubectl.run("--context", "wrong", "get", "pods", check=False)
     assert wrong.returncode == 1
     assert "You must be logged in to the server" in wrong.stderr
+    assert kubectl.direct is not None
     with pytest.raises(urllib.error.HTTPError, match="401") as refused:
-        urllib.request.urlopen(kubectl.access.endpoint + "/api/v1/pods", context=client_tls(kubectl), timeout=SECONDS)
+        urllib.request.urlopen(kubectl.direct.endpoint + "/api/v1/pods", context=client_tls(kubectl), timeout=SECONDS)
     refused.value.close()
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import websockets.sync.client
+from tests.e2e.sandbox import members
 from tests.e2e.sandbox.members import (
     KUBECTL,
     SECONDS,
@@ -181,6 +182,7 @@ def test_a_port_that_nobody_listens_on_is_told(kubectl: Member) -> None:
     assert "connection refused" in read_line(forward, lambda line: "error occurred forwarding" in line)
 
 
+@pytest.mark.parametrize("kubectl", ["direct"], indirect=True)
 def test_ports_are_forwarded_by_channels_too(kubectl: Member) -> None:
     kubectl.pod("p", "sleep", "1000")
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -197,6 +199,7 @@ def test_ports_are_forwarded_by_channels_too(kubectl: Member) -> None:
         thread.join(SECONDS)
 
 
+@pytest.mark.parametrize("kubectl", ["direct"], indirect=True)
 @pytest.mark.parametrize(
     ("subprotocol", "end_of_input"),
     [("v5.channel.k8s.io", b"\xff\x00"), ("v4.channel.k8s.io", None), ("v4.base64.channel.k8s.io", None)],
@@ -218,6 +221,7 @@ def test_every_subprotocol_carries_a_command(kubectl: Member, subprotocol: str, 
     assert json.loads(seen[3])["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
 
 
+@pytest.mark.parametrize("kubectl", ["direct"], indirect=True)
 @pytest.mark.parametrize(
     ("path", "told"),
     [
@@ -243,7 +247,7 @@ def test_a_stream_that_cannot_be_is_refused_with_a_status(kubectl: Member, path:
 def test_the_server_ends_at_once_with_streams_open(tmp_path: Path) -> None:
     with Running(tmp_path) as started:
         assert started.access is not None
-        kubectl = Member(tmp_path, started.access)
+        kubectl = Member(tmp_path, members.kubeconfig(started.access), started.access)
         kubectl.pod("p", "sh", "-c", "while true; do echo x; sleep 0.05; done")
         for arguments in (("logs", "-f", "p"), ("attach", "p"), ("exec", "p", "--", "yes"), ("get", "pods", "-w")):
             read_line(kubectl.start(*arguments), lambda line: bool(line))
@@ -258,11 +262,12 @@ def test_the_server_ends_at_once_with_streams_open(tmp_path: Path) -> None:
 def websocket(kubectl: Member, path: str, subprotocol: str) -> Iterator[ClientConnection]:
     """A WebSocket to a subresource of a pod, `NAME/SUBRESOURCE?QUERY`."""
     namespace = kubectl("config", "view", "--minify", "-o", "jsonpath={..namespace}")
-    server = kubectl.access.endpoint.replace("https", "wss")
+    assert kubectl.direct is not None
+    server = kubectl.direct.endpoint.replace("https", "wss")
     with websockets.sync.client.connect(
         f"{server}/api/v1/namespaces/{namespace}/pods/{path}",
         ssl=client_tls(kubectl),
-        additional_headers={"Authorization": f"Bearer {kubectl.access.token}"},
+        additional_headers={"Authorization": f"Bearer {kubectl.direct.token}"},
         subprotocols=[Subprotocol(subprotocol)],
     ) as client:
         yield client
