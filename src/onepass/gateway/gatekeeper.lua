@@ -5,8 +5,8 @@
 
 local policy, requestinfo, rules = policy, onepass.requestinfo, onepass.rules
 local byte, find, format, gmatch, gsub = string.byte, string.find, string.format, string.gmatch, string.gsub
-local lower, match, sub = string.lower, string.match, string.sub
-local concat, ipairs, max, pairs, pcall = table.concat, ipairs, math.max, pairs, pcall
+local lower, sub = string.lower, string.sub
+local concat, ipairs, max, pairs, pcall, select = table.concat, ipairs, math.max, pairs, pcall, select
 local time, tostring, type = os.time, tostring, type
 
 local BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
@@ -43,6 +43,8 @@ end
 
 -- Headers ------------------------------------------------------------------------------------------------------------
 
+local OURS = { [101] = true, [102] = true, [111] = true, [114] = true } -- x-e, x-f, x-o, x-r
+
 -- What stands in the headers, in one walk: each crossing into Envoy costs more than the Lua around it. `drop` names
 -- the headers that nobody behind the gateway may see as the client sent them.
 local function survey(headers)
@@ -52,8 +54,8 @@ local function survey(headers)
     if first == 58 then -- a pseudo-header
       if name == ":path" then seen.path = value elseif name == ":method" then seen.method = value end
     elseif first == 120 then -- x
-      if find(name, "^x%-remote%-") or find(name, "^x%-envoy%-") or find(name, "^x%-onepass%-")
-        or name == "x-forwarded-client-cert" then
+      if OURS[byte(name, 3)] and (sub(name, 1, 9) == "x-remote-" or sub(name, 1, 8) == "x-envoy-"
+        or sub(name, 1, 10) == "x-onepass-" or name == "x-forwarded-client-cert") then
         n = n + 1
         drop[n] = name
       end
@@ -151,7 +153,6 @@ local function read_certificate(tls)
 end
 
 local function by_certificate(tls, now)
-  if not tls:peerCertificateValidated() then return nil, "the client certificate is not one of this gateway's" end
   local digest = tls:sha256PeerCertificateDigest()
   local known = certificates[digest]
   if not known then
@@ -187,7 +188,10 @@ local ANONYMOUS = { user = "system:anonymous", groups = { "system:unauthenticate
 -- Who asks; or nil and why the credential does not hold.
 local function identify(info, seen, token_in_protocol, now)
   local tls = info:downstreamSslConnection()
-  if tls and tls:peerCertificatePresented() then return by_certificate(tls, now) end
+  if tls then
+    if tls:peerCertificateValidated() then return by_certificate(tls, now) end
+    if tls:peerCertificatePresented() then return nil, "the client certificate is not one of this gateway's" end
+  end
   local verified = info:dynamicMetadata():get("envoy.filters.http.jwt_authn")
   local claims = verified and verified.jwt_payload
   if claims then return by_token(claims) end
@@ -240,8 +244,9 @@ local function admit(h)
     if kept ~= "" then headers:add("sec-websocket-protocol", kept) end
   end
 
-  local raw, query = match(seen.path or "", "^([^?]*)%??(.*)$")
-  if not find(seen.path or "", "?", 1, true) then query = nil end
+  local raw, query = seen.path or "", nil
+  local mark = find(raw, "?", 1, true)
+  if mark then raw, query = sub(raw, 1, mark - 1), sub(raw, mark + 1) end
   local decoded, wire = requestinfo.decode(raw)
   if not decoded then return 400, wire end
 
@@ -272,8 +277,8 @@ local function admit(h)
   if code ~= 200 then return code, message, code == 403 and a or nil end
   metadata:set("onepass", "pass", origin)
   if here then return to_apiserver(headers, id) end
-  local _, wire_inner = requestinfo.member(wire)
-  to_member(h, headers, seen, id, policy.targets[cluster], a, wire_inner, query, imp, as_user, ends)
+  if wire ~= decoded then inner = select(2, requestinfo.member(wire)) end
+  to_member(h, headers, seen, id, policy.targets[cluster], a, inner, query, imp, as_user, ends)
 end
 
 -- Envoy lets a request pass whose script fails: so no failure leaves this function.
