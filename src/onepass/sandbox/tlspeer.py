@@ -19,6 +19,8 @@ from websockets.server import ServerProtocol
 # A client whose input waits for the process is not being read from: neither its pongs nor its end would be seen. So
 # pings go out whatever comes back; when the client is gone, the second one fails.
 _PING_SECONDS = 5.0
+# When the server ends: what a client gets to take what was sent to it. One that does not read would hold it up.
+_LINGER_SECONDS = 1.0
 _MAX_MESSAGE = 2 << 20  # bytes; clients send at most 32 KiB at a time
 
 
@@ -28,6 +30,10 @@ class Http(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn declares it
         super().connection_made(transport)
         self.app = _with_extensions(cast(ASGIApp, self.app), {"tls": _peer(transport)})
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
 
 
 class _Handshake(ServerProtocol):
@@ -48,6 +54,10 @@ class WebSockets(WebSocketsSansIOProtocol):
         self.ping_timeout = None
         extensions = {"tls": _peer(transport), "onepass.closed": self.closed}
         self.app = _with_extensions(cast(ASGIApp, self.app), extensions)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed.set()
