@@ -20,6 +20,7 @@ from onepass.apiserver import encoding, patches
 from onepass.apiserver.endpoints import Endpoints, base
 from onepass.apiserver.ports import VersionInfo
 
+_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _REFERENCE = "#/components/schemas/"
 _NOT_IN_OPENAPI = ("$defs", "title", "const", "default", "examples")
 _PATHS = (
@@ -93,8 +94,24 @@ class OpenAPI:
         return encoding.respond(request, document, headers=headers)
 
     async def whole(self, request: Request) -> Response:
+        # kubectl asks for this form alone, when it meets a kind that v3 does not tell of, such as a v1 List.
+        if _PROTOBUF in request.headers.get("accept", "").replace("@", "."):
+            return Response(self._bare(), media_type=_PROTOBUF)
         encoding.negotiate(request.headers.get("accept", ""), types=(encoding.JSON_TYPE,))
         return encoding.respond(request, self.swagger)
+
+    def _bare(self) -> bytes:
+        """A version 2 document in protobuf that defines no kind, so that clients leave validation to the server.
+
+        The messages are gnostic's openapi.v2 (https://github.com/google/gnostic-models): Document has swagger = 1,
+        info = 2, paths = 8; Info has title = 1, version = 2.
+        """
+
+        def field(number: int, value: bytes) -> bytes:
+            return bytes((number << 3 | 2, len(value))) + value
+
+        info = b"".join(field(n, meta.text(self.info, key).encode()[:32]) for n, key in ((1, "title"), (2, "version")))
+        return field(1, b"2.0") + field(2, info) + field(8, b"")
 
     @cached_property
     def documents(self) -> dict[str, Object]:
