@@ -60,7 +60,8 @@ def _load(path: Path) -> kubeconfig.SingleConfig:
         raise Failure(f"{path}: {error}") from error
     # lightkube lets whatever a malformed file provokes through.
     except (KeyError, TypeError, AttributeError, ValueError, OSError, yaml.YAMLError) as error:
-        raise Failure(f"{path} is not a usable kubeconfig ({type(error).__name__}: {error})") from error
+        why = f": {error.strerror}" if isinstance(error, OSError) else ""
+        raise Failure(f"{path} is not a usable kubeconfig{why}", "name another kubeconfig with --kubeconfig") from error
     if found is None or found.user is None:
         raise Failure(f"{path}: the context has no user", "name another kubeconfig with --kubeconfig")
     return found

@@ -69,6 +69,8 @@ def add(
     access = memberconfig.Kubeconfig(kubeconfig).read(context, now=datetime.now(UTC))
     wish = enrolment.Wish(provider, display_name, description, label or (), impersonate)
     with options.gateway(ctx, None, data_dir) as gateway:
+        if enrolment.leads_back(gateway, access.server):
+            raise Failure(f"context {access.context} leads to this gateway itself", "name a member's own kubeconfig")
         made = enrolment.register(gateway, enrolment.cluster(name, access, wish))
         for warning in access.warnings:
             output.note(f"[yellow]note:[/] {safe(warning)}")

@@ -81,6 +81,11 @@ def cluster(name: str, access: Access, wish: Wish) -> Object:
     }
 
 
+def leads_back(gateway: client.Gateway, server: str) -> bool:
+    """Whether a member at this server would be the gateway itself, or what it carries already."""
+    return server == gateway.url or server.startswith(f"{gateway.url}/")
+
+
 def register(gateway: client.Gateway, obj: Object) -> Object:
     """Create the Cluster; nothing of it remains when the API refuses. Raises Failure."""
     name = meta.name(obj)
@@ -162,7 +167,7 @@ class Import:
 
     def _one(self, context: str, registered: dict[str, str], first: dict[str, str]) -> Result:
         server = self.config.server(context)
-        if server and (server == self.gateway.url or server.startswith(f"{self.gateway.url}/")):
+        if leads_back(self.gateway, server):
             return Result(context, "", "skipped", "it leads to this gateway itself")
         if server in first:
             return Result(context, "", "skipped", f"the same cluster as context {first[server]}")

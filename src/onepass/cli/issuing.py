@@ -203,15 +203,16 @@ def _drop(gateway: client.Gateway, path: str) -> None:
 def issue(gateway: client.Gateway, order: Order, now: datetime, made: ExitStack) -> Issued:
     """Everything up to the kubeconfig's content. `made` gets what undoes each step; the caller keeps or unwinds it."""
     clusters = chosen(gateway, order)
-    name = client.segment(title(order))
+    name = title(order)
+    segment = client.segment(name)
     granted = wanted(order, name, now)
     key = ec.generate_private_key(ec.SECP256R1())
     request = _request(order, key)
-    if order.name and _taken(gateway, name):
+    if order.name and _taken(gateway, segment):
         raise Failure(f"there is a pass {name} already", "choose another --name, or leave it out")
-    made.callback(_drop, gateway, f"{client.REQUESTS}/{name}")
+    made.callback(_drop, gateway, f"{client.REQUESTS}/{segment}")
     certificate = _certificate(gateway, order, name, request)
-    made.callback(_drop, gateway, f"{client.PASSES}/{name}")
+    made.callback(_drop, gateway, f"{client.PASSES}/{segment}")
     granted = gateway.create(client.PASSES, granted)
     ends = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
     own = "onepass" if "onepass" not in clusters else "onepass-gateway"
@@ -226,10 +227,10 @@ def issue(gateway: client.Gateway, order: Order, now: datetime, made: ExitStack)
     return Issued(granted, clusters, until, kubeconfig.dump(document), (*clusters, own))
 
 
-def _taken(gateway: client.Gateway, name: str) -> bool:
+def _taken(gateway: client.Gateway, segment: str) -> bool:
     for path in (client.PASSES, client.REQUESTS):
         with suppress(Refused):
-            gateway.get(f"{path}/{name}")
+            gateway.get(f"{path}/{segment}")
             return True
     return False
 

@@ -4,7 +4,6 @@ Everything the gateway could not use, or could not use for long, is refused with
 """
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -180,8 +179,8 @@ class Kubeconfig:
         encoded = meta.text(part, f"{key}-data")
         if encoded:
             try:
-                return base64.b64decode(encoded, validate=False)
-            except binascii.Error as error:
+                return base64.b64decode("".join(encoded.split()), validate=True)
+            except ValueError as error:
                 raise Failure(f"{where}: {key}-data is not base64") from error
         named = meta.text(part, key)
         return self._file(where, key, named) if named else b""
