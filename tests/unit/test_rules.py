@@ -201,12 +201,12 @@ def test_denials_speak_kubernetes() -> None:
         (
             "GET /api/v1/namespaces/default/pods",
             'pods is forbidden: User "bob" cannot list resource "pods" in API group "" in the namespace "default" of '
-            f'cluster "prod": {how} list --resource pods',
+            f'cluster "prod": {how} list --resource pods -o FILE',
         ),
         (
             "GET /api/v1/nodes/n/proxy",
             'nodes "n" is forbidden: User "bob" cannot get resource "nodes/proxy" in API group "" at the cluster scope '
-            f'of cluster "prod": {how} get --resource nodes/proxy',
+            f'of cluster "prod": {how} get --resource nodes/proxy -o FILE',
         ),
         (
             "GET /logs",

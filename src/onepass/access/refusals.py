@@ -44,5 +44,5 @@ def _advice(user: str, cluster: str, attributes: Attributes) -> str:
         return "ask an administrator for a pass"
     return (
         f"ask an administrator for a pass: onepass pass issue {user} --cluster {cluster} "
-        f"--verbs {attributes.verb} --resource {attributes.qualified}"
+        f"--verbs {attributes.verb} --resource {attributes.qualified} -o FILE"
     )

@@ -69,7 +69,7 @@ class ApiError(Exception):
             "reason": self.reason,
             "code": self.code,
         }
-        if details:
+        if details or self.code == 404:  # kubectl reads the details of every 404 without asking whether there are any
             status["details"] = details
         return status
 

@@ -35,7 +35,7 @@ local function advice(user, cluster, a)
     or not (is_plain(user) and is_plain(cluster) and is_plain(a.verb) and is_plain(a.qualified)) then
     return "ask an administrator for a pass"
   end
-  return format("ask an administrator for a pass: onepass pass issue %s --cluster %s --verbs %s --resource %s",
+  return format("ask an administrator for a pass: onepass pass issue %s --cluster %s --verbs %s --resource %s -o FILE",
     user, cluster, a.verb, a.qualified)
 end
 

@@ -52,7 +52,11 @@ def _steps(shown: str, members: Sequence[str]) -> Sequence[str]:
     """The next three commands to type."""
     first = f"export KUBECONFIG={shown}/admin.kubeconfig"
     if not members:
-        return (first, "onepass cluster add NAME --kubeconfig FILE", "kubectl --context onepass get clusters")
+        return (
+            first,
+            f"onepass --data-dir {shown} cluster add NAME --kubeconfig FILE",
+            "kubectl --context onepass get clusters",
+        )
     return (first, "kubectl --context onepass get clusters", f"kubectl --context {members[0]} get pods -A")
 
 

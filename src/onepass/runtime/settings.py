@@ -1,11 +1,17 @@
 """What an operator chooses, checked once at the border."""
 
 import ipaddress
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
 DEFAULT_LISTEN = "127.0.0.1:6443"
+
+
+_DNS_NAME = re.compile(
+    r"(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+)
 
 
 class SettingsError(ValueError):
@@ -66,6 +72,20 @@ class Settings:
         if not 0 <= self.sandbox <= 16:
             raise SettingsError(f"--sandbox {self.sandbox}: from 0 to 16 sandbox member clusters can run here")
 
+        for name in self.names:
+            if not _is_name(name):
+                raise SettingsError(
+                    f"--name {name!r}: give a DNS name or an IP address, for example gateway.example.com"
+                )
+
     @property
     def storage_url(self) -> str:
         return self.storage or f"sqlite://{quote(str(self.data_dir.absolute() / 'onepass.db'))}"
+
+
+def _is_name(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return len(name) <= 253 and _DNS_NAME.fullmatch(name) is not None
+    return True

@@ -1,0 +1,44 @@
+"""What an operator may say, and what is refused with a sentence."""
+
+import pytest
+
+from onepass.runtime.settings import Listen, Settings, SettingsError
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "url"),
+    [
+        ("127.0.0.1:6443", "127.0.0.1", 6443, "https://127.0.0.1:6443"),
+        ("localhost:1", "127.0.0.1", 1, "https://127.0.0.1:1"),
+        (":7000", "0.0.0.0", 7000, "https://127.0.0.1:7000"),
+        ("[::1]:6443", "::1", 6443, "https://[::1]:6443"),
+        ("[::]:6443", "::", 6443, "https://[::1]:6443"),
+        ("10.0.0.7:443", "10.0.0.7", 443, "https://10.0.0.7:443"),
+    ],
+)
+def test_where_to_listen(text: str, host: str, port: int, url: str) -> None:
+    listen = Listen.parse(text)
+    assert (listen.host, listen.port, listen.url) == (host, port, url)
+
+
+@pytest.mark.parametrize("text", ["", "6443", "nowhere:1", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "1.2.3.4:x"])
+def test_no_place_to_listen(text: str) -> None:
+    with pytest.raises(SettingsError, match="--listen"):
+        Listen.parse(text)
+
+
+@pytest.mark.parametrize("name", ["gateway.example.com", "*.example.com", "10.0.0.1", "::1", "a"])
+def test_names_for_the_certificate(name: str) -> None:
+    assert Settings(names=(name,)).names == (name,)
+
+
+@pytest.mark.parametrize("name", ["", "bad name", "http://x", "a..b", "-a", "a" * 64])
+def test_no_names_for_a_certificate(name: str) -> None:
+    with pytest.raises(SettingsError, match="--name"):
+        Settings(names=(name,))
+
+
+@pytest.mark.parametrize("number", [-1, 17])
+def test_too_few_or_too_many_sandbox_members(number: int) -> None:
+    with pytest.raises(SettingsError, match="--sandbox"):
+        Settings(sandbox=number)
