@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import httpx2
 from bench import processes
 from bench import rig as rigs
-from bench.report import Row
+from bench.report import Row, short_of
 from bench.rig import BenchError, Rig
 from tests.e2e import ways
 
@@ -35,8 +35,8 @@ def cpu(rig: Rig, *, subjects: int, rounds: int, requests: int) -> Iterator[Row]
         yield Row(
             f"CPU a request, {name}, {subjects:,} subjects",
             f"{ratio:.2f} x ({statistics.median(ours):.0f} µs; Go proxy {statistics.median(theirs):.0f} µs)",
-            f"{budget} x",
-            ratio <= budget,
+            f"{budget} x with 10,000",
+            ratio <= budget if subjects >= 10_000 else short_of(ratio <= budget),
         )
 
 
@@ -96,7 +96,10 @@ def routable(rig: Rig, *, clusters: int, samples: int) -> Row:
         took.append(_until(lambda path=path: rig.admin.client.get(path), 200))  # type: ignore[misc]
         rig.admin.delete(f"{rigs.CLUSTERS}/{name}")
     return Row(
-        f"a new Cluster is routable, {clusters:,} registered", spread(took), "p99 200 ms with 5,000", max(took) <= 0.2
+        f"a new Cluster is routable, {clusters:,} registered",
+        spread(took),
+        "p99 200 ms with 5,000",
+        short_of(max(took) <= 0.2),
     )
 
 

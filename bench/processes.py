@@ -56,10 +56,11 @@ def _keep(pid: int, cores: set[int]) -> None:
 
 
 def processor() -> str:
-    """The machine, as far as it bears on the numbers."""
+    """The machine, and how busy it is with other things, as far as that bears on the numbers."""
     models = [
         line.partition(":")[2].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()
         if line.startswith("model name")
     ]
-    return f"{os.cpu_count()} x {models[0] if models else os.uname().machine}"
+    load = os.getloadavg()[0]
+    return f"{os.cpu_count()} x {models[0] if models else os.uname().machine}, load average {load:.1f} before the run"
