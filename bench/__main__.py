@@ -33,8 +33,10 @@ def main() -> int:
     console = Console(stderr=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended, too
     rows: list[Row] = []
-    told = circumstances(options.quick)
     try:
+        for program in ("./load", "./goproxy"):  # now, so that no compiler runs beside a measurement
+            golang.build(rigs.PROGRAMS, program)
+        told = circumstances(options.quick)
         for row in measured(options.quick):
             console.print(f"{row.what}: {row.measured}")
             rows.append(row)

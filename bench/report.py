@@ -48,7 +48,7 @@ def page(rows: Sequence[Row], circumstances: Sequence[str]) -> str:
         "authorizes nothing, while OnePass knows the user of each request and decides on it. Both speak to the same",
         "member, with the same keys and with the same protocol on both sides; rounds alternate between the two, and a",
         "ratio is the median over the rounds. CPU time is the proxy process's own (`/proc/PID/stat`), for GETs of 2 KB",
-        "by the user of a pass, with the proxy kept to one core. Where `holds` is empty beside a budget, the conditions",
+        "by the user of a pass, with the proxy kept to one core. Where `holds` is empty beside a budget, conditions",
         "were easier than the budget names: the measurement could have broken the budget but does not prove it.",
         "",
         *(f"* {each}" for each in circumstances),
