@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.unit import luagate
 
 from onepass.access import requestinfo, rules
+from onepass.access.attributes import Attributes
 from onepass.access.identity import ANONYMOUS, Identity
 from onepass.access.policy import Binding, Grant, Mode, Policy, Rule, Subjects, Target
 
@@ -62,7 +63,7 @@ RULES = st.lists(
         Rule,
         verbs=ANY | some(VERBS),
         groups=ANY | some(API_GROUPS),
-        resources=ANY | some(RESOURCES),
+        resources=ANY | some(RESOURCES) | some(["*/log", "*/exec", "*/scopes"], 2),
         names=st.just(frozenset[str]()) | some(NAMES),
         namespaces=st.just(frozenset[str]()) | ANY | some([*NAMESPACES, "*"]),
         paths=st.lists(st.sampled_from(PATHS), max_size=2).map(tuple),
@@ -176,18 +177,21 @@ QUERY = st.builds(
 GATE = luagate.Gate(Policy())
 
 
+def read(method: str, path: str, query: str, upgrade: bool) -> Attributes | str:
+    """The attributes, or why there are none."""
+    try:
+        return requestinfo.parse(method, path, query, upgrade)
+    except requestinfo.Malformed as error:
+        return str(error)
+
+
 @settings(THOROUGH, max_examples=4000)
-@given(METHODS, PATHS_SENT, QUERY, st.booleans())
+@given(METHODS, PATHS_SENT | INNER, QUERY, st.booleans())
 def test_both_read_a_request_line_alike(method: str, path: str, query: str, upgrade: bool) -> None:
     found = GATE.parse(method, path, query, upgrade)
-    try:
-        attributes = requestinfo.parse(method, path, query, upgrade)
-    except requestinfo.Malformed as error:
-        refused = str(error)
-    else:
-        refused = ""
-    if refused:
-        assert found == refused
+    attributes = read(method, path, query, upgrade)
+    if isinstance(attributes, str):
+        assert found == attributes
         return
     assert isinstance(found, dict)
     assert found.pop("any", None) == (f"*/{attributes.subresource}" if attributes.subresource else None)
@@ -196,6 +200,16 @@ def test_both_read_a_request_line_alike(method: str, path: str, query: str, upgr
     for name in ("verb", "path", "is_resource", "namespace"):
         assert found[name] == getattr(attributes, name)
     assert not attributes.is_resource or found["qualified"] == attributes.qualified
+
+
+@settings(THOROUGH, max_examples=3000)
+@given(QUERY)
+def test_both_read_the_query_of_a_list_alike(query: str) -> None:
+    found, attributes = GATE.parse("GET", "/api/v1/pods", query, False), read("GET", "/api/v1/pods", query, False)
+    if isinstance(found, dict) and isinstance(attributes, Attributes):
+        assert (found["verb"], found["name"]) == (attributes.verb, attributes.name)
+    else:
+        assert found == attributes
 
 
 @settings(THOROUGH, max_examples=2000)
