@@ -211,20 +211,20 @@ def test_a_cluster_lives_by_kubectl_and_its_endpoint_is_bound_to_its_credential(
 
 
 def test_a_certificate_by_csr_opens_what_a_pass_says_and_no_more(gateway: Gateway, pod: str, tmp_path: Path) -> None:
-    bob = signed_by_csr(gateway, "bob", tmp_path / "bob")
+    bob = signed_by_csr(gateway, "erin", tmp_path / "erin")
     pods = PROXY.format("sandbox-1") + "/api/v1/namespaces/default/pods"
     before = gateway.kubectl("get", "--raw", pods, kubeconfig=bob, check=False)
     assert "Forbidden" in before.stderr
-    assert 'User "bob"' in before.stderr
+    assert 'User "erin"' in before.stderr
     absent = gateway.kubectl("get", "--raw", PROXY.format("absent") + "/api", kubeconfig=bob, check=False)
     denied = gateway.kubectl("get", "--raw", PROXY.format("sandbox-2") + "/api", kubeconfig=bob, check=False)
     assert absent.stderr.replace("absent", "X") == denied.stderr.replace("sandbox-2", "X")
-    applied(gateway, granted("bob", "bob", "get", "list", "watch"))
+    applied(gateway, granted("erin", "erin", "get", "list", "watch"))
     try:
         eventually(lambda: gateway.kubectl("get", "pods", kubeconfig=bob, check=False).returncode == 0)
         assert (
             gateway.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}", kubeconfig=bob).stdout
-            == "bob"
+            == "erin"
         )
         for verb, expected in (("list", "yes"), ("delete", "no")):
             assert (
@@ -235,26 +235,26 @@ def test_a_certificate_by_csr_opens_what_a_pass_says_and_no_more(gateway: Gatewa
         posed = gateway.kubectl("get", "pods", "--as=admin", kubeconfig=bob, check=False)
         assert "cannot impersonate" in posed.stderr
     finally:
-        gateway.kubectl("delete", "pass", "bob", context="onepass")
+        gateway.kubectl("delete", "pass", "erin", context="onepass")
     eventually(lambda: gateway.kubectl("get", "pods", kubeconfig=bob, check=False).returncode == 1)
 
 
 def test_a_changed_permission_counts_and_cuts_no_watch(gateway: Gateway, tmp_path: Path) -> None:
-    carol = signed_by_csr(gateway, "carol", tmp_path / "carol")
-    applied(gateway, granted("carol", "carol", "get", "list", "watch"))
+    carol = signed_by_csr(gateway, "frank", tmp_path / "frank")
+    applied(gateway, granted("frank", "frank", "get", "list", "watch"))
     try:
         eventually(lambda: gateway.kubectl("get", "pods", kubeconfig=carol, check=False).returncode == 0)
         with watching(gateway, carol) as seen:
             gateway.kubectl("run", "one", "--image=busybox", "--", "sleep", "600", context="sandbox-1")
             eventually(lambda: any(line.startswith("one ") for line in seen))
-            applied(gateway, granted("carol", "carol", "get", "list", "watch", "delete"))
+            applied(gateway, granted("frank", "frank", "get", "list", "watch", "delete"))
             eventually(
                 lambda: gateway.kubectl("delete", "pod", "one", "--now", kubeconfig=carol, check=False).returncode == 0
             )
             gateway.kubectl("run", "two", "--image=busybox", "--", "sleep", "600", context="sandbox-1")
             eventually(lambda: any(line.startswith("two ") for line in seen))
     finally:
-        gateway.kubectl("delete", "pass", "carol", context="onepass")
+        gateway.kubectl("delete", "pass", "frank", context="onepass")
         gateway.kubectl("delete", "pod", "one", "two", "--now", "--ignore-not-found", context="sandbox-1")
 
 
