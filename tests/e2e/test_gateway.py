@@ -213,11 +213,15 @@ def test_a_cluster_lives_by_kubectl_and_its_endpoint_is_bound_to_its_credential(
 def test_a_certificate_by_csr_opens_what_a_pass_says_and_no_more(gateway: Gateway, pod: str, tmp_path: Path) -> None:
     bob = signed_by_csr(gateway, "erin", tmp_path / "erin")
     pods = PROXY.format("sandbox-1") + "/api/v1/namespaces/default/pods"
-    before = gateway.kubectl("get", "--raw", pods, kubeconfig=bob, check=False)
+    before = gateway.kubectl("get", "--raw", pods, kubeconfig=bob, context="onepass", check=False)
     assert "Forbidden" in before.stderr
     assert 'User "erin"' in before.stderr
-    absent = gateway.kubectl("get", "--raw", PROXY.format("absent") + "/api", kubeconfig=bob, check=False)
-    denied = gateway.kubectl("get", "--raw", PROXY.format("sandbox-2") + "/api", kubeconfig=bob, check=False)
+    absent = gateway.kubectl(
+        *("get", "--raw", PROXY.format("absent") + "/api"), kubeconfig=bob, context="onepass", check=False
+    )
+    denied = gateway.kubectl(
+        *("get", "--raw", PROXY.format("sandbox-2") + "/api"), kubeconfig=bob, context="onepass", check=False
+    )
     assert absent.stderr.replace("absent", "X") == denied.stderr.replace("sandbox-2", "X")
     applied(gateway, granted("erin", "erin", "get", "list", "watch"))
     try:

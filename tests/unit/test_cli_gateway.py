@@ -5,6 +5,7 @@ in tests/e2e/test_cli.py.
 """
 
 import base64
+import contextlib
 import json
 import signal
 import ssl
@@ -316,8 +317,12 @@ def test_an_interrupt_takes_back_what_was_made(api: Api) -> None:
     ) as process:
         assert api.watched.wait(30)
         assert api.objects != before
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        # As a person does: again after a while, since Python drops an interrupt that falls into a finalizer.
+        for _ in range(3):
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                _, errors = process.communicate(timeout=10)
+                break
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert api.objects == before
