@@ -1,5 +1,7 @@
 """Keeps DIR/admin.kubeconfig: a context for the gateway and one for each member cluster, as they come and go."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +9,7 @@ from onepass.api import meta
 from onepass.registry.mirror import Mirror
 from onepass.runtime import datadir, kubeconfig
 
+_HOLD = 0.5  # seconds in which an import's clusters gather
 _CLUSTERS = "clusters.cluster.karpor.io"
 
 
@@ -21,13 +24,17 @@ class AdminKubeconfig:
     async def run(self) -> None:
         """Until cancelled."""
         generation = -1
+        written: list[str] | None = None
         while True:
             generation = await self.mirror.changed(generation)
-            self.write()
+            names = [meta.name(cluster) for cluster in self.mirror.list(_CLUSTERS)]
+            if names != written:  # most changes are of status, and a file for many clusters is long
+                self.write(names)
+                written = names
+                await asyncio.sleep(_HOLD)
 
-    def write(self) -> None:
+    def write(self, names: Sequence[str]) -> None:
         """Write the file if it would differ."""
-        names = [meta.name(cluster) for cluster in self.mirror.list(_CLUSTERS)]
         before = self.path.read_bytes() if self.path.exists() else b""
         current = kubeconfig.current_context(before)
         after = kubeconfig.dump(kubeconfig.document(self.entry, names, current=current))
