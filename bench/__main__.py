@@ -44,7 +44,8 @@ def main() -> int:
         console.print(f"bench: {error}", style="red")
         return 1
     finally:
-        Console().print(report.table(rows))
+        if rows:
+            Console().print(report.table(rows))
     if options.write:
         PAGE.write_text(report.page(rows, told))
     return 0
