@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from onepass.access import reading
+from onepass.access import labels, reading
 from onepass.access.labels import Index
-from onepass.access.policy import Binding, Grant, Policy, Rule, Subjects
-from onepass.access.reading import PassHeld, Role, RoleHeld, RoleRules, Subject
+from onepass.access.policy import Binding, Grant, Policy, Role, Rule, Selector, Subjects
+from onepass.access.reading import PassHeld, RoleHeld, RoleRules, Subject
 from onepass.api import meta
 from onepass.api.meta import Object
 
@@ -52,6 +52,7 @@ class Compiler:
             grants=tuple(grant for _, grant in granted),
             granted=_subjects(held for held, _ in granted),
             targets={each.target.name: each.target for each in clusters},
+            roles=rules,
             accounts=dict(self._each(objects, "serviceaccounts", reading.account)),
             revoked=frozenset(self._each(objects, "certificatesigningrequests.certificates.k8s.io", reading.revoked)),
         )
@@ -114,23 +115,29 @@ def _parts(index: Index, selectors: Sequence[Object]) -> frozenset[str]:
 
 def _granted(passes: Sequence[PassHeld], clusters: Index) -> list[tuple[PassHeld, Grant]]:
     """Passes with their clusters. Equal rules and equal choices become one object, since most passes are alike."""
-    chosen: dict[tuple[frozenset[str], str], frozenset[str]] = {}
+    chosen: dict[tuple[frozenset[str], str], tuple[frozenset[str], Selector | None]] = {}
     same: dict[tuple[Rule, ...], tuple[Rule, ...]] = {}
     granted: list[tuple[PassHeld, Grant]] = []
     for held in passes:
         choice = (held.names, repr(held.selector))
         if choice not in chosen:
-            chosen[choice] = held.names | _selected(clusters, held.selector)
-        if held.rules and held.subjects and chosen[choice]:
+            chosen[choice] = _chosen(clusters, held)
+        names, selector = chosen[choice]
+        # A pass whose selector chooses nothing is kept: whoever labels a cluster must be seen to open it.
+        if held.rules and held.subjects and (names or selector is not None):
             rules = same.setdefault(held.rules, held.rules)
-            grant = Grant(held.origin, rules, chosen[choice], held.mode, held.not_before, held.not_after)
+            grant = Grant(held.origin, rules, names, held.mode, held.not_before, held.not_after, selector)
             granted.append((held, grant))
     return granted
 
 
-def _selected(clusters: Index, selector: Object | None) -> frozenset[str]:
-    if selector is None:
-        return frozenset()
-    if not any(selector.values()):
-        return frozenset({"*"})
-    return _attempt(clusters.select, selector) or frozenset()
+def _chosen(clusters: Index, held: PassHeld) -> tuple[frozenset[str], Selector | None]:
+    """The clusters of a pass, and its selector if that can be read."""
+    if held.selector is None:
+        return held.names, None
+    if not any(held.selector.values()):
+        return held.names | {"*"}, frozenset()
+    selected = _attempt(clusters.select, held.selector)
+    if selected is None:
+        return held.names, None
+    return held.names | selected, labels.requirements(held.selector)

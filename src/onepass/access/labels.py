@@ -6,8 +6,37 @@ Ten thousand passes over five thousand clusters share few labels, so a selector 
 from collections import defaultdict
 from collections.abc import Mapping
 
+from onepass.access.policy import Selector
 from onepass.api import meta
 from onepass.api.meta import Object
+
+
+def requirements(selector: Object) -> Selector:
+    """What a selector requires. A selector that requires more chooses no cluster that one with less does not."""
+    wanted = {(key, "In", frozenset({str(value)})) for key, value in meta.section(selector, "matchLabels").items()}
+    expressions = selector.get("matchExpressions")
+    for expression in expressions if isinstance(expressions, list) else ():
+        if isinstance(expression, dict):
+            values = expression.get("values")
+            told = frozenset(str(value) for value in (values if isinstance(values, list) else ()))
+            wanted.add((meta.text(expression, "key"), meta.text(expression, "operator"), told))
+    return frozenset(wanted)
+
+
+def chooses(selector: Selector, labels: Mapping[str, str]) -> bool:
+    """Whether a selector chooses what has these labels."""
+    return all(_meets(labels.get(key), operator, values) for key, operator, values in selector)
+
+
+def _meets(value: str | None, operator: str, values: frozenset[str]) -> bool:
+    match operator:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+    return operator == "DoesNotExist" and value is None
 
 
 class Index:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Mode = Literal["Gateway", "Impersonate"]
+Role = tuple[str, str]  # the namespace, "" for a ClusterRole, and the name
+# What a LabelSelector requires, as (key, operator, values), all of it together; nothing at all chooses everything.
+Selector = frozenset[tuple[str, str, frozenset[str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Grant:
     mode: Mode
     not_before: int | None = None
     not_after: int | None = None
+    selector: Selector | None = None  # that chose some of the clusters; None: all of them were named
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +79,5 @@ class Policy:
     granted: Subjects = field(default_factory=Subjects)
     targets: Mapping[str, Target] = field(default_factory=dict)
     accounts: Mapping[str, str] = field(default_factory=dict)  # service-account user name -> uid
+    roles: Mapping[Role, tuple[Rule, ...]] = field(default_factory=dict)  # bound or not, aggregated ones with theirs
     revoked: frozenset[str] = frozenset()  # serial numbers, lower-case hex without leading zeros

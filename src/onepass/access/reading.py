@@ -14,12 +14,11 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 
-from onepass.access.policy import Mode, Rule, Target
+from onepass.access.policy import Mode, Role, Rule, Target
 from onepass.api import meta
 from onepass.api.meta import Object
 
 Subject = tuple[str, str]  # "users" or "groups", and the name
-Role = tuple[str, str]  # the namespace, "" for a ClusterRole, and the name
 
 # Both go into requests as they stand.
 _AUTHORITY = re.compile(r"[A-Za-z0-9.-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?")

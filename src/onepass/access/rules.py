@@ -31,6 +31,17 @@ _CARRIERS |= {"put": "update"} | {verb: verb for verb in ("get", "create", "upda
 _CARRIED = {"get": ("get", "list", "watch"), "delete": ("delete", "deletecollection")}
 
 
+# What goes with any right at all on a member.
+FREE = (
+    Rule(
+        frozenset({"create"}),
+        frozenset(group for group, _ in _SELF_REVIEWS),
+        frozenset(resource for _, resource in _SELF_REVIEWS),
+    ),
+    Rule(frozenset({"get"}), paths=(*sorted(_DISCOVERY), *(f"{path}*" for path in _DISCOVERY_UNDER))),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether a request is allowed; `reason` names the rule that allows it."""
@@ -65,7 +76,7 @@ class _Way:
 
 def allows(policy: Policy, identity: Identity, attributes: Attributes) -> Verdict:
     """Whether RBAC allows a request to the gateway's own API."""
-    for binding in _bindings(policy, identity, attributes.namespace):
+    for binding in bindings_of(policy, identity, attributes.namespace):
         if any(matches(rule, attributes) for rule in binding.rules):
             return Verdict(True, f"RBAC: allowed by {binding.origin}")
     return Verdict(False)
@@ -73,7 +84,7 @@ def allows(policy: Policy, identity: Identity, attributes: Attributes) -> Verdic
 
 def rules_for(policy: Policy, identity: Identity, namespace: str) -> tuple[Rule, ...]:
     """Every rule that RBAC gives someone in a namespace of the gateway's own API, cluster-wide ones among them."""
-    rules = (rule for binding in _bindings(policy, identity, namespace) for rule in binding.rules)
+    rules = (rule for binding in bindings_of(policy, identity, namespace) for rule in binding.rules)
     return tuple(dict.fromkeys(rules))
 
 
@@ -97,10 +108,10 @@ def decide(
     refused = Decision(403, refusals.denied(identity.user, cluster, attributes))
     if cluster not in policy.targets:
         return Decision(404, refusals.no_cluster(cluster)) if _may_know(policy, identity, cluster) else refused
-    carrier = requestinfo.verb_of(method, upgrade)
+    carried_as = requestinfo.verb_of(method, upgrade)
     self_review = _is_self_review(attributes) and not upgrade
-    free = self_review or (carrier == "get" and _is_discovery(attributes))
-    ways = list(_ways(policy, identity, cluster, carrier, attributes, now, free))
+    free = self_review or (carried_as == "get" and _is_discovery(attributes))
+    ways = list(_ways(policy, identity, cluster, carried_as, attributes, now, free))
     if not ways:
         return refused
     if identity.user.startswith("system:"):
@@ -125,9 +136,11 @@ def review(policy: Policy, identity: Identity, cluster: str, attributes: Attribu
     if attributes.verb == "impersonate":
         right = _impersonating(policy, identity, cluster, attributes, now)
         return Verdict(False, right) if isinstance(right, str) else Verdict(True, f"allowed by {right.origin}")
-    carrier = _CARRIERS.get(attributes.verb, "")
-    free = _is_self_review(attributes) or (carrier == "get" and _is_discovery(attributes))
-    ways = list(_ways(policy, identity, cluster, carrier, attributes, now, free))
+    carried_as = carrier(attributes.verb)
+    free = _is_self_review(attributes) or (carried_as == "get" and _is_discovery(attributes))
+    ways = list(_ways(policy, identity, cluster, carried_as, attributes, now, free))
+    if identity.user.startswith("system:"):
+        ways = [way for way in ways if way.mode == "Gateway"]
     return Verdict(True, f"allowed by {max(ways, key=_Way.rank).origin}") if ways else Verdict(False)
 
 
@@ -136,18 +149,18 @@ def member_rules(policy: Policy, identity: Identity, cluster: str, namespace: st
     if cluster not in policy.targets:
         return ()
     rules: list[Rule] = []
-    for binding in _bindings(policy, identity, ""):
-        for rule in (rule for rule in binding.rules if _concerns_proxy(rule, cluster)):
+    for binding in bindings_of(policy, identity, ""):
+        for rule in (rule for rule in binding.rules if concerns_proxy(rule, cluster)):
             verbs = frozenset(inner for verb in rule.verbs for inner in _CARRIED.get(verb, (verb,)))
             rules.append(Rule(verbs, frozenset({"*"}), frozenset({"*"}), paths=("*",)))
-    for grant in _grants(policy, identity, cluster, now):
+    for grant in grants_of(policy, identity, cluster, now):
         rules.extend(r for r in grant.rules if not r.namespaces or r.namespaces & {"*", namespace})
-    if rules:
-        reviews = frozenset(resource for _, resource in _SELF_REVIEWS)
-        rules.append(Rule(frozenset({"create"}), frozenset(group for group, _ in _SELF_REVIEWS), reviews))
-        paths = tuple(sorted(_DISCOVERY)) + tuple(f"{path}*" for path in _DISCOVERY_UNDER)
-        rules.append(Rule(frozenset({"get"}), paths=paths))
-    return tuple(dict.fromkeys(rules))
+    return tuple(dict.fromkeys((*rules, *FREE))) if rules else ()
+
+
+def carrier(verb: str) -> str:
+    """The verb on `clusters/proxy` that carries a request of this verb; "" when only `*` does."""
+    return _CARRIERS.get(verb, "")
 
 
 def matches(rule: Rule, attributes: Attributes) -> bool:
@@ -179,36 +192,40 @@ def _indices(subjects: Subjects, identity: Identity) -> list[int]:
     return sorted(found)
 
 
-def _bindings(policy: Policy, identity: Identity, namespace: str) -> Iterator[Binding]:
+def bindings_of(policy: Policy, identity: Identity, namespace: str) -> Iterator[Binding]:
+    """What RBAC gives someone in a namespace of the gateway's own API, or ("") everywhere."""
     for index in _indices(policy.bound, identity):
         if policy.bindings[index].namespace in ("", namespace):
             yield policy.bindings[index]
 
 
-def _grants(policy: Policy, identity: Identity, cluster: str, now: float) -> Iterator[Grant]:
+def grants_of(policy: Policy, identity: Identity, cluster: str | None, now: float) -> Iterator[Grant]:
+    """What passes in force give someone, on one cluster or (None) on any."""
     for index in _indices(policy.granted, identity):
         grant = policy.grants[index]
         begun = grant.not_before is None or grant.not_before <= now
-        if begun and (grant.not_after is None or now < grant.not_after) and grant.clusters & {"*", cluster}:
+        if begun and (grant.not_after is None or now < grant.not_after):
+            if cluster is not None and not grant.clusters & {"*", cluster}:
+                continue
             yield grant
 
 
 def _ways(
-    policy: Policy, identity: Identity, cluster: str, carrier: str, attributes: Attributes, now: float, free: bool
+    policy: Policy, identity: Identity, cluster: str, carried_as: str, attributes: Attributes, now: float, free: bool
 ) -> Iterator[_Way]:
     """Every way in which a request may be carried, in the order of the policy. `free`: any right at all will do."""
     target = policy.targets[cluster]
-    proxy = Attributes(carrier, "", True, CLUSTERS, "", "clusters", "proxy", "", cluster)
-    for binding in _bindings(policy, identity, ""):
-        if any(matches(rule, proxy) or (free and _concerns_proxy(rule, cluster)) for rule in binding.rules):
+    proxy = Attributes(carried_as, "", True, CLUSTERS, "", "clusters", "proxy", "", cluster)
+    for binding in bindings_of(policy, identity, ""):
+        if any(matches(rule, proxy) or (free and concerns_proxy(rule, cluster)) for rule in binding.rules):
             yield _Way(binding.origin, target.mode, None)
-    for grant in _grants(policy, identity, cluster, now):
+    for grant in grants_of(policy, identity, cluster, now):
         if free or any(matches(rule, attributes) for rule in grant.rules):
             mode: Mode = "Impersonate" if "Impersonate" in (grant.mode, target.mode) else "Gateway"
             yield _Way(grant.origin, mode, grant.not_after)
 
 
-def _concerns_proxy(rule: Rule, cluster: str) -> bool:
+def concerns_proxy(rule: Rule, cluster: str) -> bool:
     """Whether a rule gives any verb at all on the member."""
     resources = rule.resources & {"*", "clusters/proxy", "*/proxy"}
     return bool(
@@ -234,7 +251,7 @@ def _may_know(policy: Policy, identity: Identity, cluster: str) -> bool:
         Attributes("list", "", True, CLUSTERS, "", "clusters"),
         Attributes("get", "", True, CLUSTERS, "", "clusters", "", "", cluster),
     )
-    rules = [rule for binding in _bindings(policy, identity, "") for rule in binding.rules]
+    rules = [rule for binding in bindings_of(policy, identity, "") for rule in binding.rules]
     return any(matches(rule, attributes) for rule in rules for attributes in asking)
 
 
@@ -264,12 +281,12 @@ def _impersonating(policy: Policy, identity: Identity, cluster: str, wanted: Att
         return refusals.denied(identity.user, cluster, wanted, refusals.NEVER_ANONYMOUS)
     ways = [
         _Way(binding.origin, "Gateway", None)
-        for binding in _bindings(policy, identity, "")
+        for binding in bindings_of(policy, identity, "")
         if any(matches(rule, wanted) for rule in binding.rules)
     ]
     ways += [
         _Way(grant.origin, "Gateway", grant.not_after)
-        for grant in _grants(policy, identity, cluster, now)
+        for grant in grants_of(policy, identity, cluster, now)
         if any(matches(rule, wanted) for rule in grant.rules)
     ]
     return max(ways, key=_Way.rank) if ways else refusals.denied(identity.user, cluster, wanted)

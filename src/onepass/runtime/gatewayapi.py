@@ -14,7 +14,16 @@ from onepass.access.attributes import Attributes
 from onepass.access.identity import AUTHENTICATED, Identity
 from onepass.access.policy import Policy, Rule
 from onepass.access.rules import Verdict
-from onepass.apiserver import app, approval, authentication, memberreviews, placement, reviewers, tokenrequest
+from onepass.apiserver import (
+    app,
+    approval,
+    authentication,
+    escalation,
+    memberreviews,
+    placement,
+    reviewers,
+    tokenrequest,
+)
 from onepass.apiserver.ports import Check, VersionInfo
 from onepass.apiserver.reviewers import Verified
 from onepass.pki import tokens
@@ -89,6 +98,10 @@ def build(
 ) -> Starlette:
     """The ASGI application; `stores` by Resource.key in the order of discovery."""
     own, accounts = Own(policy), Accounts(key, policy)
+
+    async def current() -> Policy:
+        return policy()
+
     return app.build(
         stores=list(stores.values()),
         authenticate=authentication.front_proxy,
@@ -99,7 +112,11 @@ def build(
             memberreviews.connect(clusters.RESOURCE, own, lambda name: OnMember(policy, name)),
         ),
         kindless=reviewers.every(own, accounts.verify),
-        admissions=(approval.admission(own), placement.admission(stores[namespaces.RESOURCE.key])),
+        admissions=(
+            approval.admission(own),
+            escalation.admission(current),
+            placement.admission(stores[namespaces.RESOURCE.key]),
+        ),
         checks=checks,
         aliases=memberreviews.ALIASES,
     )

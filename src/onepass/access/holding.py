@@ -1,0 +1,176 @@
+"""What somebody holds, and what of something that they are about to give away they do not.
+
+For roles and bindings the rule is kube-apiserver's (k8s.io/component-helpers/auth/rbac/validation): whoever gives
+rights must have them. For a pass the same holds on every cluster that it opens, now or by a label later, and as long.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from onepass.access import rules
+from onepass.access.identity import Identity
+from onepass.access.policy import Grant, Mode, Policy, Rule, Selector
+
+# What "*" means on a member: no other verb can come from an HTTP request.
+VERBS = frozenset({"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate"})
+METHODS = frozenset({"get", "head", "post", "put", "patch", "delete", "options"})
+
+_ANY = frozenset({"*"})
+EVERYTHING = (Rule(_ANY, _ANY, _ANY), Rule(_ANY, paths=("*",)))
+_PARTS = 4096  # of one rule that are looked at one by one; a rule of more is held whole, or not
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a pass holds: on a cluster of a name, or wherever labels meet a selector (an empty one: everywhere)."""
+
+    name: str = ""
+    selector: Selector = frozenset()
+
+    def __str__(self) -> str:
+        if self.name:
+            return f'on cluster "{self.name}"'
+        return "on every cluster that the selector may choose" if self.selector else "on every cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Gift:
+    """What a pass gives: rules, where, as whom and when (Unix seconds; infinite without an end)."""
+
+    rules: tuple[Rule, ...]
+    places: tuple[Place, ...]
+    mode: Mode
+    begins: float
+    ends: float
+
+
+def places(names: Iterable[str], selector: Selector | None) -> tuple[Place, ...]:
+    """The clusters that a pass names, and those that it selects."""
+    found = [Place() if name == "*" else Place(name) for name in sorted(names)]
+    return (*found, *(() if selector is None else (Place(selector=selector),)))
+
+
+def missing(held: Sequence[Rule], wanted: Iterable[Rule]) -> tuple[Rule, ...]:
+    """The parts of `wanted` that no rule of `held` covers."""
+    return tuple(part for rule in wanted for part in _uncovered(held, rule))
+
+
+def missing_of(policy: Policy, identity: Identity, gift: Gift) -> Iterator[tuple[Place, tuple[Rule, ...]]]:
+    """Where somebody lacks what they give, and which rules."""
+    wanted = [_spelt_out(rule) for rule in gift.rules]
+    for place in gift.places:
+        lacking = missing(_held(policy, identity, place, gift), wanted)
+        if lacking:
+            yield place, lacking
+
+
+def exceeds(new: Gift, old: Gift) -> bool:
+    """Whether a pass gives anything that it did not give before, to the same people."""
+    within = all(any(_inside(place, known) for known in old.places) for place in new.places)
+    timely = old.begins <= new.begins and new.ends <= old.ends
+    meeker = new.mode == old.mode or new.mode == "Impersonate"
+    return not (within and timely and meeker) or bool(missing(old.rules, new.rules))
+
+
+def _held(policy: Policy, identity: Identity, place: Place, gift: Gift) -> tuple[Rule, ...]:
+    """Rules that somebody holds in a place, as they would have to for the gift: by RBAC, or by a pass of their own."""
+    found: list[Rule] = []
+    for binding in rules.bindings_of(policy, identity, ""):
+        for rule in binding.rules:
+            if rules.concerns_proxy(rule, place.name) and (place.name or not rule.names):
+                found += _carried(rule)
+            if rule.verbs & {"*", "impersonate"}:
+                found.append(replace(rule, verbs=frozenset({"impersonate"}), paths=()))
+    for grant in rules.grants_of(policy, identity, None, gift.begins):
+        lasts = math.inf if grant.not_after is None else grant.not_after
+        # A pass under which the member sees the gateway gives more than one under which it sees the user.
+        enough = grant.mode == "Gateway" or gift.mode == "Impersonate"
+        if enough and lasts >= gift.ends and _opens(grant, place):
+            found += map(_spelt_out, grant.rules)
+    return (*found, *rules.FREE) if found else ()
+
+
+def _carried(rule: Rule) -> Iterator[Rule]:
+    """What a rule on `clusters/proxy` opens on a member. Impersonation is not in it: that has a rule of its own."""
+    carried = [verb for verb in VERBS | METHODS if rules.carrier(verb) in rule.verbs or "*" in rule.verbs]
+    verbs = frozenset(carried) - {"impersonate"}
+    if verbs:
+        yield Rule(verbs, _ANY, _ANY)
+        yield Rule(verbs, paths=("*",))
+
+
+def _opens(grant: Grant, place: Place) -> bool:
+    if "*" in grant.clusters or place.name in grant.clusters:
+        return True
+    return not place.name and grant.selector is not None and grant.selector <= place.selector
+
+
+def _inside(place: Place, other: Place) -> bool:
+    """Whether every cluster of one place is, and will be, in the other."""
+    return (
+        other == Place() or place == other or (not place.name and not other.name and other.selector <= place.selector)
+    )
+
+
+def _spelt_out(rule: Rule) -> Rule:
+    """The rule with every verb in place of `*`, so that it can be held in parts."""
+    if "*" not in rule.verbs:
+        return rule
+    return replace(rule, verbs=METHODS if rule.paths and not rule.resources else VERBS)
+
+
+def _uncovered(held: Sequence[Rule], wanted: Rule) -> Iterator[Rule]:
+    if any(_covers(rule, wanted) for rule in held):
+        return
+    lists = (wanted.verbs, wanted.groups, wanted.resources, wanted.names or {""}, wanted.namespaces or {""})
+    size = math.prod(len(each) for each in lists)
+    if size > _PARTS or len(wanted.paths) * len(wanted.verbs) > _PARTS:
+        yield wanted
+        return
+    for verb, group, resource, name, namespace in itertools.product(*map(sorted, lists)):
+        part = Rule(
+            frozenset({verb}),
+            frozenset({group}),
+            frozenset({resource}),
+            frozenset({name} if wanted.names else ()),
+            frozenset({namespace} if wanted.namespaces else ()),
+        )
+        if not any(_covers(rule, part) for rule in held):
+            yield part
+    for verb, path in itertools.product(sorted(wanted.verbs), wanted.paths):
+        part = Rule(frozenset({verb}), paths=(path,))
+        if not any(_covers(rule, part) for rule in held):
+            yield part
+
+
+def _covers(owner: Rule, wanted: Rule) -> bool:
+    """Whether one rule allows all that another does."""
+    if not _within(wanted.verbs, owner.verbs):
+        return False
+    if wanted.resources and not (
+        _within(wanted.groups, owner.groups)
+        and all(_resource_within(resource, owner.resources) for resource in wanted.resources)
+        and (not owner.names or (wanted.names and wanted.names <= owner.names))
+        and (not owner.namespaces or "*" in owner.namespaces or _narrowed(wanted, owner))
+    ):
+        return False
+    return all(any(_path_within(path, known) for known in owner.paths) for path in wanted.paths)
+
+
+def _within(wanted: frozenset[str], owned: frozenset[str]) -> bool:
+    return "*" in owned or wanted <= owned
+
+
+def _resource_within(resource: str, owned: frozenset[str]) -> bool:
+    _, slash, subresource = resource.partition("/")
+    return resource in owned or "*" in owned or bool(slash and f"*/{subresource}" in owned)
+
+
+def _narrowed(wanted: Rule, owner: Rule) -> bool:
+    return bool(wanted.namespaces) and "*" not in wanted.namespaces and wanted.namespaces <= owner.namespaces
+
+
+def _path_within(path: str, known: str) -> bool:
+    return path == known or (known.endswith("*") and path.startswith(known.rstrip("*")))
