@@ -225,6 +225,7 @@ def overwritten(at: int, byte: int) -> bytes:
 
 @given(st.builds(overwritten, st.integers(0, len(GOOD) - 1), st.integers(0, 255)))
 @example(GOOD)
+@example(overwritten(8, 1))  # a version that is none
 def test_a_request_with_any_byte_changed_is_refused_in_words_or_is_the_same_request(der: bytes) -> None:
     try:
         asked = authority.parse_request(armour(der))

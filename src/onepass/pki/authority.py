@@ -176,7 +176,7 @@ def parse_request(pem: bytes) -> Request:
             key, subject, extensions = request.public_key(), list(request.subject), list(request.extensions)
     except UnsupportedAlgorithm as error:
         raise WeakKey("has a key of a kind that is not supported: use ECDSA P-256 or RSA") from error
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType) as error:
         raise MalformedRequest("is not a certificate request (PKCS #10)") from error
     checked = _check_key(key)
     if not _signed(request):
