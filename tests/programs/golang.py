@@ -15,8 +15,9 @@ class GoMissing(Exception):
 
 
 @functools.cache
-def build(source: Path, package: str = ".") -> Path:
+def build(source: Path, package: str = ".", *definitions: str) -> Path:
     """The executable of a package of the Go module in `source`; built once a process, from Go's cache when unchanged.
+    `definitions` set string variables for the linker: "import/path.name=value".
 
     Raises GoMissing without Go, and CalledProcessError, with the compiler's words on stderr, for a program that does
     not compile.
@@ -25,6 +26,7 @@ def build(source: Path, package: str = ".") -> Path:
     if go is None:
         raise GoMissing("there is no `go` on PATH: install Go from https://go.dev/dl to run this")
     executable = BUILD / (source if package == "." else source / package).name
-    command = [go, "build", "-trimpath", "-ldflags=-s -w", "-buildvcs=false", "-o", str(executable), package]
+    linker = " ".join(["-s -w", *(f"-X {each}" for each in definitions)])
+    command = [go, "build", "-trimpath", f"-ldflags={linker}", "-buildvcs=false", "-o", str(executable), package]
     subprocess.run(command, cwd=source, check=True, env=os.environ | {"CGO_ENABLED": "0"}, stdout=subprocess.DEVNULL)
     return executable

@@ -39,7 +39,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class GoMember:
-    """A running gomember: how it is reached, PEM as text."""
+    """A running gomember or kubemember: how it is reached, PEM as text."""
 
     endpoint: str
     ca: str
@@ -65,12 +65,11 @@ class GoMember:
 
 
 @contextmanager
-def running(*, http2: bool = True) -> Iterator[GoMember]:
-    """A member on a free loopback port, until the end of the block. Raises golang.GoMissing."""
-    executable = golang.build(SOURCE)
+def started(executable: Path, *options: str, deadline: float = 10) -> Iterator[GoMember]:
+    """A member program from the line that greets until the end of the block; `deadline` in seconds is for its end."""
     with tempfile.TemporaryFile("w+") as complaints:
         process = subprocess.Popen(
-            [str(executable), f"-http2={str(http2).lower()}"],
+            [str(executable), *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=complaints,
@@ -81,15 +80,22 @@ def running(*, http2: bool = True) -> Iterator[GoMember]:
         try:
             line = process.stdout.readline()
             if not line:
-                process.wait(timeout=10)
+                process.wait(timeout=deadline)
                 complaints.seek(0)
-                raise AssertionError(f"gomember did not start: {complaints.read()}")
+                raise AssertionError(f"{executable.name} did not start: {complaints.read()}")
             yield GoMember(**json.loads(line), process=process)
         finally:
             process.stdin.close()
             process.stdout.close()
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=deadline)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def running(*, http2: bool = True) -> Iterator[GoMember]:
+    """A member on a free loopback port, until the end of the block. Raises golang.GoMissing."""
+    with started(golang.build(SOURCE), f"-http2={str(http2).lower()}") as member:
+        yield member

@@ -9,15 +9,18 @@ import (
 	"strings"
 	"time"
 
+	"onepass.test/gomember/container"
+	"onepass.test/gomember/identity"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/version"
 )
 
 const (
-	namespace = "default"
-	podName   = "demo"
-	container = "main"
+	namespace     = "default"
+	podName       = "demo"
+	containerName = "main"
 )
 
 var discovery = metav1.APIResourceList{
@@ -35,7 +38,7 @@ var discovery = metav1.APIResourceList{
 
 // api is the little of a kube-apiserver that kubectl asks before and besides the streams. The config map "sized" is
 // 2 KB on the wire, for measuring.
-func api(pod *pod, streams *streams) http.Handler {
+func api(pod *container.Container, streams *streams) http.Handler {
 	started := metav1.NewTime(time.Now().Truncate(time.Second))
 	mux := http.NewServeMux()
 	fixed := func(path string, value any) {
@@ -70,18 +73,29 @@ func api(pod *pod, streams *streams) http.Handler {
 	return mux
 }
 
+// authenticated turns requests without a good credential away, as a kube-apiserver without anonymous access does.
+func authenticated(own *identity.Identity, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if own.Method(r) == "" {
+			fail(w, http.StatusUnauthorized, metav1.StatusReasonUnauthorized, "Unauthorized")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 func podObject(started metav1.Time) corev1.Pod {
 	yes := true
 	return corev1.Pod{
 		TypeMeta:   metav1.TypeMeta{Kind: "Pod", APIVersion: "v1"},
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: podName, UID: "11111111-1111-4111-8111-111111111111", ResourceVersion: "1", CreationTimestamp: started},
-		Spec:       corev1.PodSpec{NodeName: "gomember", Containers: []corev1.Container{{Name: container, Image: "gomember", Stdin: true}}},
+		Spec:       corev1.PodSpec{NodeName: "gomember", Containers: []corev1.Container{{Name: containerName, Image: "gomember", Stdin: true}}},
 		Status: corev1.PodStatus{
 			Phase:      corev1.PodRunning,
 			StartTime:  &started,
 			Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
 			ContainerStatuses: []corev1.ContainerStatus{{
-				Name: container, Image: "gomember", Ready: true, Started: &yes,
+				Name: containerName, Image: "gomember", Ready: true, Started: &yes,
 				State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: started}},
 			}},
 		},
@@ -125,12 +139,11 @@ func listOrWatch(w http.ResponseWriter, r *http.Request, list *corev1.PodList) {
 	<-r.Context().Done()
 }
 
-func logs(w http.ResponseWriter, r *http.Request, pod *pod) {
-	output := pod.current().output
+func logs(w http.ResponseWriter, r *http.Request, pod *container.Container) {
 	follow, _ := strconv.ParseBool(r.FormValue("follow"))
 	w.Header().Set("Content-Type", "text/plain")
 	flusher := http.NewResponseController(w)
-	_ = output.follow(r.Context(), 0, follow, func(chunk []byte) error {
+	_ = pod.Logs(r.Context(), follow, func(chunk []byte) error {
 		if _, err := w.Write(chunk); err != nil {
 			return err
 		}

@@ -22,17 +22,12 @@ import (
 	"syscall"
 	"time"
 
+	"onepass.test/gomember/container"
+	"onepass.test/gomember/identity"
+	"onepass.test/gomember/requests"
+
 	"k8s.io/klog/v2"
 )
-
-// greeting is the one line on standard output.
-type greeting struct {
-	Endpoint    string `json:"endpoint"`
-	CA          string `json:"ca"`
-	Certificate string `json:"certificate"`
-	Key         string `json:"key"`
-	Token       string `json:"token"`
-}
 
 func main() {
 	offerHTTP2 := flag.Bool("http2", true, "offer HTTP/2 by ALPN")
@@ -52,16 +47,18 @@ func main() {
 }
 
 func run(ctx context.Context, offerHTTP2 bool) error {
-	identity, err := newIdentity()
+	own, err := identity.New("gomember")
 	if err != nil {
 		return err
 	}
-	pod, err := startPod(ctx)
+	pod, err := container.Start(ctx, nil)
 	if err != nil {
 		return err
 	}
-	defer pod.stop()
-	streams, err := serveStreams(ctx, pod)
+	defer pod.Stop()
+	runtime := &container.Runtime{}
+	runtime.Add(containerName, pod)
+	streams, err := serveStreams(ctx, runtime)
 	if err != nil {
 		return err
 	}
@@ -73,23 +70,21 @@ func run(ctx context.Context, offerHTTP2 bool) error {
 	if offerHTTP2 {
 		protocols = []string{"h2", "http/1.1"}
 	}
+	config, err := own.ServerTLS()
+	if err != nil {
+		return err
+	}
+	config.NextProtos = protocols
 	server := &http.Server{
-		Handler:           record(identity, api(pod, streams)),
+		Handler:           requests.NewLog(own).Record(authenticated(own, api(pod, streams))),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          log.New(io.Discard, "", 0),
-		TLSConfig: &tls.Config{
-			MinVersion:   tls.VersionTLS12,
-			NextProtos:   protocols,
-			Certificates: []tls.Certificate{identity.serving},
-			ClientAuth:   tls.VerifyClientCertIfGiven,
-			ClientCAs:    identity.pool,
-		},
+		TLSConfig:         config,
 	}
 	if !offerHTTP2 {
 		server.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
 	}
-	hello := identity.greeting
-	hello.Endpoint = "https://" + listener.Addr().String()
+	hello := own.Greeting("https://" + listener.Addr().String())
 	if err := json.NewEncoder(os.Stdout).Encode(hello); err != nil {
 		return err
 	}

@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
+
+	"onepass.test/gomember/container"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiproxy "k8s.io/apimachinery/pkg/util/proxy"
@@ -23,29 +23,15 @@ type streams struct {
 	server streaming.Server
 }
 
-// serveStreams starts the streaming server on a loopback port of its own. It takes a request only with the single-use
-// token that Get{Exec,Attach,PortForward} puts into the address, so that the port gives nothing away.
-func serveStreams(ctx context.Context, pod *pod) (*streams, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	config := streaming.DefaultConfig
-	config.BaseURL = &url.URL{Scheme: "http", Host: listener.Addr().String(), Path: "/"}
-	server, err := streaming.NewServer(config, pod)
-	if err != nil {
-		return nil, err
-	}
-	plain := &http.Server{Handler: server, ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = plain.Serve(listener) }()
-	context.AfterFunc(ctx, func() { _ = plain.Close() })
-	return &streams{server: server}, nil
+func serveStreams(ctx context.Context, runtime *container.Runtime) (*streams, error) {
+	server, err := container.Serve(ctx, runtime)
+	return &streams{server: server}, err
 }
 
 func (s *streams) exec(w http.ResponseWriter, r *http.Request) {
 	options := wanted(r)
 	response, err := s.server.GetExec(&runtimeapi.ExecRequest{
-		ContainerId: container, Cmd: r.URL.Query()["command"],
+		ContainerId: containerName, Cmd: r.URL.Query()["command"],
 		Stdin: options.Stdin, Stdout: options.Stdout, Stderr: options.Stderr, Tty: options.Tty,
 	})
 	remoteCommand(w, r, response.GetUrl(), err, options)
@@ -54,7 +40,7 @@ func (s *streams) exec(w http.ResponseWriter, r *http.Request) {
 func (s *streams) attach(w http.ResponseWriter, r *http.Request) {
 	options := wanted(r)
 	response, err := s.server.GetAttach(&runtimeapi.AttachRequest{
-		ContainerId: container,
+		ContainerId: containerName,
 		Stdin:       options.Stdin, Stdout: options.Stdout, Stderr: options.Stderr, Tty: options.Tty,
 	})
 	remoteCommand(w, r, response.GetUrl(), err, options)
