@@ -6,6 +6,8 @@ import pytest
 from tests.clients.matrix import Matrix
 from tests.e2e import conftest as e2e
 from tests.e2e.conftest import Gateway
+from tests.programs import golang, kubemembers
+from tests.programs.gomembers import GoMember
 
 MATRIX = pytest.StashKey[Matrix]()
 
@@ -66,3 +68,13 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """One gateway for every client, with a sandbox member."""
     with e2e.running(tmp_path_factory.mktemp("clients"), "--sandbox", "1") as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def kubemember(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoMember]:
+    """A member that is Kubernetes' own kube-apiserver. Skips without Go."""
+    try:
+        with kubemembers.running(tmp_path_factory.mktemp("kubemember")) as member:
+            yield member
+    except golang.GoMissing as missing:
+        pytest.skip(str(missing))

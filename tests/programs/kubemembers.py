@@ -14,7 +14,7 @@ STAMP = "k8s.io/component-base/version."
 
 @contextmanager
 def running(data_dir: Path, *, port: int = 0, http2: bool = True) -> Iterator[GoMember]:
-    """A cluster from when it is ready until the end of the block; on the same directory and port, the same cluster again.
+    """A ready cluster until the end of the block; on the same directory and port, the same cluster again.
 
     The directory must exist, and the port is a free one when 0. The first build takes minutes. Raises golang.GoMissing.
     """
