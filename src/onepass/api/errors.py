@@ -36,6 +36,7 @@ class ApiError(Exception):
         name: str = "",
         causes: Sequence[Cause] = (),
         retry_after: int | None = None,
+        continue_token: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -45,6 +46,7 @@ class ApiError(Exception):
         self.name = name
         self.causes = tuple(causes)
         self.retry_after = retry_after
+        self.continue_token = continue_token  # from which an expired list may go on, at the cost of its consistency
 
     def status(self) -> Object:
         """The `meta/v1 Status` object that goes to the client."""
@@ -57,13 +59,13 @@ class ApiError(Exception):
             # Real servers put the kind into details of 422 and the plural into all others.
             details["kind"] = self.resource.kind if self.code == 422 else self.resource.plural
         if self.causes:
-            details["causes"] = [{"reason": c.reason, "message": c.message, "field": c.field} for c in self.causes]
+            details["causes"] = [_told(cause) for cause in self.causes]
         if self.retry_after is not None:
             details["retryAfterSeconds"] = self.retry_after
         status: Object = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": {"continue": self.continue_token} if self.continue_token else {},
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,
@@ -72,6 +74,11 @@ class ApiError(Exception):
         if details or self.code == 404:  # kubectl reads the details of every 404 without asking whether there are any
             status["details"] = details
         return status
+
+
+def _told(cause: Cause) -> Object:
+    told: Object = {"reason": cause.reason, "message": cause.message}
+    return {**told, "field": cause.field} if cause.field else told
 
 
 def _qualified(resource: Resource) -> str:
@@ -123,8 +130,8 @@ def conflict(resource: Resource, name: str, message: str = "") -> ApiError:
     )
 
 
-def expired(message: str) -> ApiError:
-    return ApiError(410, "Expired", message)
+def expired(message: str, continue_token: str = "") -> ApiError:
+    return ApiError(410, "Expired", message, continue_token=continue_token)
 
 
 def too_large(message: str) -> ApiError:
@@ -146,6 +153,11 @@ def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> ApiError:
     return ApiError(
         422, "Invalid", f'{kind} "{name}" is invalid: {told_all}', resource=resource, name=name, causes=causes
     )
+
+
+def invalid_options(kind: str, causes: Sequence[Cause]) -> ApiError:
+    """The refusal of query parameters or of a body of options; `kind` such as ListOptions."""
+    return invalid(Resource("meta.k8s.io", "v1", kind, "", "", False), "", causes)
 
 
 def too_many_requests(message: str, retry_after: int) -> ApiError:

@@ -52,24 +52,27 @@ def build(
     `aliases` maps path prefixes to the ones that they stand for; `registry` is what `/metrics` tells, beside the
     server's own counts. Serve it with `onepass.apiserver.serving`, which ends its watches by `state.closing`.
     """
+    limits = limits or Limits()
     endpoints = Endpoints(stores, connects, kindless)
     metrics = Metrics(endpoints, registry or CollectorRegistry())
     closing = asyncio.Event()
     app = Starlette(
         routes=[
             Route("/version", _version(version)),
-            *healthz.routes(checks),
+            Route("/version/", _version(version)),
+            *healthz.routes(checks, closing),
             Route("/metrics", metrics.answer),
             *OpenAPI(endpoints, version).routes(),
             *Discovery(endpoints).routes(),
             # Also what the routes above take with other methods: it finds nothing there, and says so as a Status.
-            Mount("/", Server(endpoints, admissions, limits or Limits(), metrics, closing)),
+            Mount("/", Server(endpoints, admissions, limits, metrics, closing)),
         ],
         middleware=[
             Middleware(filters.Observe, metrics),
             Middleware(filters.Answer),
             Middleware(filters.Understand, aliases),
             Middleware(filters.Identify, authenticate, authorize),
+            Middleware(filters.Bound, limits, endpoints, metrics),
             Middleware(filters.Authorize, authorize, endpoints),
         ],
     )

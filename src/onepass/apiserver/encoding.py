@@ -23,6 +23,8 @@ OFFERED = (JSON_TYPE, YAML_TYPE)
 _ALIASES = {"*/*": JSON_TYPE, "application/*": JSON_TYPE, "application/x-yaml": YAML_TYPE, "text/yaml": YAML_TYPE}
 _META = frozenset({"v1", "v1beta1"})
 _COMPRESSED_FROM = 128 * 1024  # as kube-apiserver: below it, compressing costs more than it saves
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})  # Go's strconv.ParseBool
+_LAST = 1e-9
 _NODES = 500_000  # of a YAML document with its aliases expanded
 
 
@@ -51,8 +53,10 @@ def negotiate(accept: str, kinds: Mapping[str, str] | None = None, types: tuple[
         media_type = _ALIASES.get(kind, kind)
         if media_type not in types:
             continue
-        wanted = parameters.get("as", "")
-        if not wanted:
+        wanted, streamed = parameters.get("as", ""), parameters.get("stream", "")
+        if streamed not in ("", "watch"):
+            continue
+        if not {"as", "g", "v"} & parameters.keys():
             return Media(media_type)
         group, version = parameters.get("g", ""), parameters.get("v", "")
         versions = _META if group == "meta.k8s.io" else {"v2"}
@@ -66,14 +70,21 @@ def _clauses(accept: str) -> Iterator[tuple[str, dict[str, str]]]:
     for clause in accept.split(","):
         kind, *rest = (part.strip() for part in clause.split(";"))
         parameters = {key.strip(): value.strip() for key, _, value in (part.partition("=") for part in rest)}
-        try:
-            weight = float(parameters.get("q", "1"))
-        except ValueError:
-            weight = 0.0
+        weight = _weight(parameters.get("q", "1"))
         if weight > 0:
             found.append((weight, kind.lower(), parameters))
-    for _, kind, parameters in sorted(found, key=lambda clause: -clause[0]):
+    # Of clauses with one weight, what is named comes before what is meant by a star.
+    for _, kind, parameters in sorted(found, key=lambda clause: (-clause[0], "*" in clause[1])):
         yield kind, parameters
+
+
+def _weight(text: str) -> float:
+    """A quality value; what has one that cannot be read comes last, as with a real server."""
+    try:
+        weight = float(text)
+    except ValueError:
+        return _LAST
+    return weight if math.isfinite(weight) else _LAST
 
 
 def dump(value: JSON, media: Media | None = None, *, pretty: bool = False) -> bytes:
@@ -94,7 +105,7 @@ def respond(
     """A whole answer, compressed where that pays and the client takes it."""
     media = media or Media()
     asked = request.query_params.get("pretty")
-    pretty = asked not in (None, "0", "false") or (asked is None and _is_for_people(request.headers))
+    pretty = asked in _TRUE if asked else _is_for_people(request.headers)
     body = dump(value, media, pretty=pretty)
     sent = {"Cache-Control": "no-cache, private", **(headers or {})}
     if len(body) >= _COMPRESSED_FROM and "gzip" in request.headers.get("accept-encoding", ""):

@@ -21,7 +21,7 @@ from onepass.api.meta import Resource
 from onepass.apiserver import authentication
 from onepass.apiserver.endpoints import Endpoints
 from onepass.apiserver.metrics import Metrics
-from onepass.apiserver.ports import Authenticate, Authorizer
+from onepass.apiserver.ports import Authenticate, Authorizer, Limits
 
 log = structlog.get_logger("onepass.apiserver")
 
@@ -36,15 +36,17 @@ class Observe:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = time.monotonic()
         request_id = str(uuid.uuid4())
-        code = 0
+        code = size = 0
 
         async def observed(message: Message) -> None:
-            nonlocal code
+            nonlocal code, size
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 code = message["status"]
                 MutableHeaders(scope=message)["Audit-Id"] = request_id
             elif message["type"] == "websocket.accept":
                 code = 101
+            elif message["type"] == "http.response.body":
+                size += len(message.get("body", b""))
             await send(message)
 
         try:
@@ -52,7 +54,7 @@ class Observe:
         finally:
             seconds = time.monotonic() - begun
             asked: Attributes | None = scope.get("attributes")
-            self.metrics.observe(asked, code, seconds)
+            self.metrics.observe(asked, code, seconds, size)
             identity: Identity | None = scope.get("identity")
             caller: Identity | None = scope.get("caller")
             log.info(
@@ -165,6 +167,47 @@ class Identify:
                 await require(self.authorize, identity, asked)
             scope["identity"] = wanted
         await self.app(scope, receive, send)
+
+
+class Bound:
+    """Bounds how many requests are answered at a time, those that write and those that read each by themselves.
+
+    As kube-apiserver's --max-mutating-requests-inflight and --max-requests-inflight: what is more gets 429 at once.
+    What goes on for long (watches and streams) and what asks for health is not counted, and whoever is in a group of
+    `limits.unbounded` always gets through, so that an overloaded server can still be looked after.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, endpoints: Endpoints, metrics: Metrics) -> None:
+        self.app = app
+        self.limits = limits
+        self.endpoints = endpoints
+        self.metrics = metrics
+        self.running = {"mutating": 0, "readOnly": 0}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked: Attributes = scope["attributes"]
+        if self._free(asked):
+            await self.app(scope, receive, send)
+            return
+        kind = "readOnly" if asked.verb in ("get", "list") else "mutating"
+        most = self.limits.reading if kind == "readOnly" else self.limits.writing
+        identity: Identity = scope["identity"]
+        if self.running[kind] >= most and self.limits.unbounded.isdisjoint(identity.groups):
+            self.metrics.dropped(asked, 429)
+            raise errors.too_many_requests("Too many requests, please try again later.", 1)
+        self.running[kind] += 1
+        try:
+            with self.metrics.running.labels(kind).track_inprogress():
+                await self.app(scope, receive, send)
+        finally:
+            self.running[kind] -= 1
+
+    def _free(self, asked: Attributes) -> bool:
+        if not asked.is_resource:
+            return asked.path.strip("/").partition("/")[0] in ("livez", "readyz", "healthz")
+        connect = self.endpoints.connect(asked)
+        # A connect that has a model answers one question; one without is a stream.
+        return asked.verb == "watch" or (connect is not None and connect.model is None)
 
 
 class Authorize:

@@ -23,13 +23,14 @@ from onepass.apiserver.endpoints import Endpoints, resource_of
 from onepass.apiserver.metrics import Metrics
 from onepass.apiserver.ports import Admission, Attempt, Connect, Kindless, Limits
 from onepass.apiserver.watching import Stream
-from onepass.registry import selection
+from onepass.registry import reads, selection
 from onepass.registry.store import Event, Listing, Selection, Store, Write, Written
 
 _META = "meta.k8s.io"
 _ONE = {"Table": _META, "PartialObjectMetadata": _META}
 _MANY = {"Table": _META, "PartialObjectMetadataList": _META}
 _EVENTS = {"Table": _META, "PartialObjectMetadata": _META}
+_STREAMED = (encoding.JSON_TYPE,)
 _ON_ONE = frozenset({"get", "update", "patch", "delete"})
 _TRIES = 16  # of a change that others overtake between its admission and its write
 
@@ -126,7 +127,8 @@ class Call:
 
     def write(self) -> Write:
         agent = self.request.headers.get("user-agent", "")
-        return parameters.write(self.query, self.identity, agent, self.server.clock(), self.asked.subresource)
+        asked = self.asked
+        return parameters.write(self.query, self.identity, agent, self.server.clock(), asked.subresource, asked.verb)
 
     def selection(self) -> Selection:
         query = self.query
@@ -185,15 +187,16 @@ class Call:
 
     def turning(self, media: Media) -> Callable[[Event], Object]:
         """How each event of a watch shows its object."""
-        if not media.kind:
-            return lambda event: event.obj
-        if media.kind != "Table":
-            return lambda event: printers.partial(event.obj, media)
-        include = self.include()
-        headed = True
+        metrics, resource = self.server.metrics, self.store.strategy.resource
+        include, headed = self.include() if media.kind == "Table" else "", True
 
         def turn(event: Event) -> Object:
             nonlocal headed
+            metrics.told(resource)
+            if not media.kind:
+                return event.obj
+            if media.kind != "Table":
+                return printers.partial(event.obj, media)
             metadata: Object = {"resourceVersion": str(meta.resource_version(event.obj))}
             shown = printers.table(
                 self.store.strategy,
@@ -216,38 +219,39 @@ async def _get(call: Call) -> ASGIApp:
 
 
 async def _list(call: Call) -> ASGIApp:
-    media, query = call.media(_MANY), call.query
-    listing = await call.store.list(
+    media = call.media(_MANY)
+    return call.listed(await _page(call), media)
+
+
+async def _page(call: Call) -> Listing:
+    asked = parameters.listing(call.query)
+    return await call.store.list(
         call.namespace,
         call.selection(),
-        limit=parameters.number(query, "limit"),
-        continue_token=query.get("continue", ""),
-        resource_version=query.get("resourceVersion", ""),
-        resource_version_match=query.get("resourceVersionMatch", ""),
+        limit=asked.limit,
+        continue_token=asked.continue_token,
+        resource_version=asked.resource_version,
+        resource_version_match=asked.resource_version_match,
     )
-    return call.listed(listing, media)
 
 
 async def _watch(call: Call) -> ASGIApp:
-    media, query, selected = call.media(_EVENTS, (encoding.JSON_TYPE,)), call.query, call.selection()
-    limits, version = call.server.limits, query.get("resourceVersion", "")
-    initial = query.get("sendInitialEvents")
-    if initial is not None and query.get("resourceVersionMatch") != "NotOlderThan":
-        raise errors.bad_request("sendInitialEvents is forbidden unless resourceVersionMatch is NotOlderThan")
-    if initial is not None and not parameters.flag(initial) and version in ("", "0"):
+    media, selected, asked = call.media(_EVENTS, _STREAMED), call.selection(), parameters.watching(call.query)
+    limits, version = call.server.limits, asked.resource_version
+    if not reads.version(version) and asked.initial is False:
         version = (await call.store.list(call.namespace, selected, limit=1)).resource_version
-    seconds = parameters.number(query, "timeoutSeconds") or random.uniform(*limits.watch)  # noqa: S311  spreads load
+    seconds = asked.seconds or random.uniform(*limits.watch)  # noqa: S311  spreads load
     events = call.store.watch(
         call.namespace,
         selected,
         resource_version=version,
-        bookmarks=parameters.flag(query.get("allowWatchBookmarks")),
-        initial_events=parameters.flag(initial),
+        bookmarks=asked.bookmarks,
+        initial_events=bool(asked.initial),
     )
     stream = Stream(events, call.turning(media), min(seconds, limits.watch_longest), call.server.closing)
 
     async def counted(scope: Scope, receive: Receive, send: Send) -> None:
-        with call.server.metrics.watches.labels(call.store.strategy.resource.key).track_inprogress():
+        with call.server.metrics.watching(call.asked):
             await stream(scope, receive, send)
 
     return counted
@@ -262,6 +266,9 @@ async def _create(call: Call) -> ASGIApp:
 
 async def _update(call: Call) -> ASGIApp:
     media, write, obj = call.media(_ONE), call.write(), await call.sent()
+    if not meta.name(obj):
+        told = f"the name of the object ({call.asked.name} based on URL) was undeterminable: name must be provided"
+        raise errors.bad_request(told)
     written = await _changed(call, lambda _old: obj, write)
     return call.shown(written.obj, media, warnings=written.warnings)
 
@@ -330,18 +337,13 @@ async def _delete(call: Call) -> ASGIApp:
 async def _deletion(call: Call) -> tuple[parameters.Deletion, Write]:
     body = await call.body()
     kind = encoding.media_type(call.request)
-    given = encoding.load_object(body, kind, call.server.limits.depth) if body.strip() else {}
+    given = encoding.load_object(body, kind, call.server.limits.depth) if body else None
     return parameters.deletion(call.query, given, call.write())
 
 
 async def _delete_collection(call: Call) -> ASGIApp:
-    media, (wanted, write), query = call.media(_MANY), await _deletion(call), call.query
-    listing = await call.store.list(
-        call.namespace,
-        call.selection(),
-        limit=parameters.number(query, "limit"),
-        continue_token=query.get("continue", ""),
-    )
+    media, (wanted, write) = call.media(_MANY), await _deletion(call)
+    listing = await _page(call)
     for item in listing.items:
         await call.server.admit(call.attempt(None, item))
         try:

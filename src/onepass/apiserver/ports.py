@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp
 
 from onepass.access.attributes import Attributes
-from onepass.access.identity import Identity
+from onepass.access.identity import ADMINISTRATORS, Identity
 from onepass.access.policy import Rule
 from onepass.access.rules import Verdict
 from onepass.api.meta import Object, Resource
@@ -116,3 +116,7 @@ class Limits:
     answer: float = 60  # until there is an answer, the arrival of the body among it
     watch: tuple[float, float] = (1800, 3600)  # a watch without timeoutSeconds ends at random between the two
     watch_longest: float = 6 * 3600
+    # Requests that are answered at a time, as kube-apiserver's defaults; watches and connections do not count.
+    writing: int = 200
+    reading: int = 400
+    unbounded: frozenset[str] = frozenset({ADMINISTRATORS})  # groups that are never turned away

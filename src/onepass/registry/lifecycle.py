@@ -108,6 +108,9 @@ def dying(obj: Object, *, now: float, grace: int) -> Object:
     if "deletionTimestamp" in metadata and isinstance(left, int) and left <= grace:
         return obj
     marked: Object = {"deletionTimestamp": timestamp(now + grace), "deletionGracePeriodSeconds": grace}
+    before = metadata.get("generation")
+    if isinstance(before, int) and "deletionTimestamp" not in metadata:
+        marked["generation"] = before + 1  # to be gone is a change of what is wanted
     return {**obj, "metadata": {**metadata, **marked}}
 
 

@@ -9,8 +9,14 @@ from onepass.api import errors
 from onepass.api.errors import ApiError, Cause
 from onepass.api.meta import Object, Resource
 from onepass.registry import records
-from onepass.storage.interface import Change, Compacted, Progress, Record, Storage
+from onepass.storage.interface import Change, Compacted, FutureRevision, Progress, Record, Storage
 
+_INCONSISTENT = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
+    "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
+    "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
+    "deleted between the time the first chunk was returned and now may show up in the list."
+)
 _CHUNK = 500  # records read at a time, so that a long list never holds the event loop for long
 
 
@@ -64,9 +70,9 @@ class Following:
     initial_events: bool
 
 
-def too_large(current: int) -> ApiError:
+def too_large(wanted: int, current: int) -> ApiError:
     """The refusal of a resourceVersion that is not there yet."""
-    message = f"Too large resource version; the current one is {current}"
+    message = f"Too large resource version: {wanted}, current: {current}"
     cause = Cause("ResourceVersionTooLarge", "Too large resource version", "")
     return ApiError(504, "Timeout", f"Timeout: {message}", causes=[cause], retry_after=1)
 
@@ -76,7 +82,8 @@ def version(text: str) -> int:
     if not text:
         return 0
     if not (text.isascii() and text.isdigit()) or len(text) > 18:
-        raise errors.bad_request(f"Invalid value: {text[:64]!r}: resourceVersion must be a number")
+        told = f'strconv.ParseUint: parsing "{text[:64]}": invalid syntax'
+        raise errors.bad_request(f'invalid resource version: resourceVersion: Invalid value: "{text[:64]}": {told}')
     return int(text)
 
 
@@ -92,11 +99,10 @@ async def page(storage: Storage, prefix: bytes, selection: Selection, asked: Ask
             found = await storage.range(prefix + selection.name.encode(), after=start, limit=size, revision=revision)
         except Compacted as gone:
             if not asked.continue_token:
-                raise
-            raise errors.expired(
-                "The provided continue parameter is too old to display a consistent list result. "
-                "You must start a new list without the continue parameter."
-            ) from gone
+                raise errors.expired("The resourceVersion for the provided list is too old.") from gone
+            raise errors.expired(_INCONSISTENT, records.token(records.NEWEST, last)) from gone
+        except FutureRevision as early:
+            raise too_large(revision, early.current) from early
         revision = found.revision
         for index, record in enumerate(found.records):
             last = record.key.removeprefix(prefix)
@@ -114,36 +120,28 @@ async def page(storage: Storage, prefix: bytes, selection: Selection, asked: Ask
 
 async def _start(storage: Storage, asked: Asked) -> tuple[int, bytes]:
     """The revision to read at (0: the current one) and the key to go on after."""
-    wanted, match = version(asked.resource_version), asked.resource_version_match
-    if asked.limit < 0:
-        raise errors.bad_request("limit must not be negative")
-    if match not in ("", "Exact", "NotOlderThan"):
-        raise errors.bad_request(
-            f"resourceVersionMatch: Unsupported value: {match[:64]!r}: supported values: Exact, NotOlderThan"
-        )
     if asked.continue_token:
-        if wanted or match:
+        revision, after = records.parse_token(asked.continue_token)
+        if asked.resource_version not in ("", "0"):
             raise errors.bad_request("specifying resource version is not allowed when using continue")
-        return records.parse_token(asked.continue_token)
-    if match and not asked.resource_version:
-        raise errors.bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided")
-    if match == "Exact" and not wanted:
-        raise errors.bad_request('resourceVersionMatch "Exact" is forbidden for resourceVersion "0"')
-    exact = match == "Exact" or (not match and asked.limit > 0)
-    if exact or not wanted:
+        return (0 if revision == records.NEWEST else revision), after
+    wanted, match = version(asked.resource_version), asked.resource_version_match
+    if not wanted or match == "Exact" or (not match and asked.limit > 0):
         return wanted, b""
     current = await storage.revision()
     if wanted > current:
-        raise too_large(current)
+        raise too_large(wanted, current)
     return 0, b""
 
 
 async def follow(
     storage: Storage, prefix: bytes, selection: Selection, asked: Following
 ) -> AsyncGenerator[Event, None]:
-    """The events of a watch, without end. Raises expired through Compacted, and bad_request."""
+    """The events of a watch, without end. Raises bad_request, expired, and too_large for initial events."""
     told = version(asked.resource_version)
     current = await storage.revision()
+    if told > current and asked.initial_events:
+        raise too_large(told, current)
     if told > current:
         # The client has seen a store that is no more (a restored backup): only a new list helps it.
         raise errors.expired(f"too old resource version: {told} is not of this storage, which is at {current}")
@@ -152,19 +150,22 @@ async def follow(
         for obj in listing.items:
             yield Event("ADDED", obj)
         told = int(listing.resource_version)
-        if asked.initial_events and asked.bookmarks:
+        if asked.bookmarks:
             yield _bookmark(asked.resource, told, {"k8s.io/initial-events-end": "true"})
-    async with aclosing(storage.watch(prefix + selection.name.encode(), told)) as changes:
-        async for change in changes:
-            if isinstance(change, Progress):
-                if asked.bookmarks and change.revision > told:
-                    told = change.revision
-                    yield _bookmark(asked.resource, told, {})
-                continue
-            told = change.revision
-            event = _event(change, selection)
-            if event is not None:
-                yield event
+    try:
+        async with aclosing(storage.watch(prefix + selection.name.encode(), told)) as changes:
+            async for change in changes:
+                if isinstance(change, Progress):
+                    if asked.bookmarks and change.revision > told:
+                        told = change.revision
+                        yield _bookmark(asked.resource, told, {})
+                    continue
+                told = change.revision
+                event = _event(change, selection)
+                if event is not None:
+                    yield event
+    except Compacted as gone:
+        raise errors.expired(f"too old resource version: {told} ({gone.oldest})") from gone
 
 
 def _event(change: Change, selection: Selection) -> Event | None:

@@ -11,6 +11,8 @@ from onepass.storage.interface import Record
 
 _TOKEN_VERSION = "meta.k8s.io/v1"  # noqa: S105 - the version that continue tokens carry, not a secret
 
+NEWEST = -1  # the revision in a token that goes on with whatever is there now
+
 
 def prefix(root: bytes, resource: Resource, namespace: str) -> bytes:
     """What the keys of a kind, or of one namespace of it, begin with: ROOT/GROUP/PLURAL/[NAMESPACE/]."""
@@ -32,7 +34,7 @@ def decode(record: Record, revision: int = 0) -> Object:
 
 
 def token(revision: int, after: bytes) -> str:
-    """A continue token: go on after the key `after` (without the kind's prefix), at `revision`."""
+    """A continue token: go on after the key `after` (without the kind's prefix), at `revision` or at NEWEST."""
     told = {"v": _TOKEN_VERSION, "rv": revision, "start": after.decode()}
     return base64.urlsafe_b64encode(orjson.dumps(told)).rstrip(b"=").decode()
 
@@ -42,10 +44,16 @@ def parse_token(text: str) -> tuple[int, bytes]:
     try:
         told = orjson.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
     except (ValueError, binascii.Error):
-        told = None
+        raise _unusable("") from None
     if not isinstance(told, dict) or told.get("v") != _TOKEN_VERSION:
-        raise errors.bad_request("continue key is not valid: server does not recognize this encoded version")
+        raise _unusable(": server does not recognize this encoded version")
     revision, start = told.get("rv"), told.get("start")
-    if not isinstance(revision, int) or revision < 1 or not isinstance(start, str) or not start:
-        raise errors.bad_request("continue key is not valid: incorrect encoded start (version meta.k8s.io/v1)")
+    if type(revision) is not int or not (revision == NEWEST or 0 < revision < 2**62):
+        raise _unusable(": incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
+    if not isinstance(start, str) or not start:
+        raise _unusable(": encoded start key empty (version meta.k8s.io/v1)")
     return revision, start.encode()
+
+
+def _unusable(why: str) -> errors.ApiError:
+    return errors.bad_request(f"invalid continue token: continue key is not valid{why}")

@@ -14,7 +14,7 @@ from onepass.api.meta import Object
 from onepass.registry import causes, lifecycle, reads, records, schema
 from onepass.registry.reads import Event, Listing, Selection
 from onepass.registry.strategy import Actor, Strategy
-from onepass.storage.interface import Compacted, Conflict, FutureRevision, Op, Record, Storage, StorageError
+from onepass.storage.interface import Compacted, Conflict, Op, Record, Storage, StorageError
 
 __all__ = ["Event", "Listing", "Sealer", "Selection", "Store", "Write", "Written"]
 
@@ -179,7 +179,7 @@ class Store:
         for _ in range(_WRITE_TRIES):
             record = await self._record(namespace, name)
             old = records.decode(record)
-            self._expect(old, uid, resource_version)
+            self._preconditions(old, uid, resource_version)
             grace = self.strategy.grace(old, grace_period)
             marked = lifecycle.dying(self.strategy.prepare_delete(old, write.actor), now=write.actor.now, grace=grace)
             gone = lifecycle.finished(marked)
@@ -230,6 +230,22 @@ class Store:
             raise errors.conflict(resource, name, told)
         if resource_version and resource_version != str(meta.resource_version(old)):
             raise errors.conflict(resource, name)
+
+    def _preconditions(self, old: Object, uid: str, resource_version: str) -> None:
+        """Raises conflict unless the preconditions of a deletion hold; "" means any."""
+        told = ""
+        if uid and uid != meta.uid(old):
+            told = (
+                f"the UID in the precondition ({uid}) does not match the UID in record ({meta.uid(old)}). "
+                "The object might have been deleted and then recreated"
+            )
+        elif resource_version and resource_version != str(meta.resource_version(old)):
+            told = (
+                f"the ResourceVersion in the precondition ({resource_version}) does not match the ResourceVersion in "
+                f"record ({meta.resource_version(old)}). The object might have been modified"
+            )
+        if told:
+            raise errors.conflict(self.strategy.resource, meta.name(old), told)
 
     def _changed(self, old: Object, new: Object, write: Write) -> _Checked:
         self._expect(old, meta.uid(new), meta.text(meta.section(new, "metadata"), "resourceVersion"))
@@ -327,7 +343,5 @@ def _translated() -> Iterator[None]:
         raise
     except Compacted as gone:
         raise errors.expired(f"too old resource version: the oldest that can be told is {gone.oldest}") from gone
-    except FutureRevision as early:
-        raise reads.too_large(early.current) from early
     except StorageError as failed:
         raise errors.unavailable("the storage does not answer; please try again", retry_after=1) from failed

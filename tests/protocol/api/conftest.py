@@ -6,11 +6,13 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
 import pytest
+import pytest_asyncio
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 
@@ -35,7 +37,7 @@ from onepass.apiserver.ports import Limits, VersionInfo
 from onepass.registry import catalog, clusters, defaults, selection
 from onepass.registry.store import Store, Write
 from onepass.registry.strategy import Actor
-from onepass.storage.sqlite import open_sqlite
+from onepass.storage.sqlite import SqliteStorage, open_sqlite
 
 NOW = 1_800_000_000.0
 DEADLINE = 20.0
@@ -102,6 +104,7 @@ class Api:
     client: httpx2.AsyncClient
     application: Starlette
     stores: Mapping[str, Store]
+    storage: SqliteStorage
     ill: list[str] = field(default_factory=list)  # what the check "storage" says
 
     async def send(
@@ -164,9 +167,10 @@ def limits() -> Limits:
     return Limits(body=200_000)
 
 
-@pytest.fixture
-async def api(tmp_path: Path, limits: Limits) -> AsyncIterator[Api]:
-    storage = await open_sqlite(tmp_path / "onepass.db")
+@asynccontextmanager
+async def serving_api(folder: Path, limits: Limits, port: int = 0) -> AsyncIterator[Api]:
+    """The API over the database in `folder`, which may be that of a server that is gone."""
+    storage = await open_sqlite(folder / "onepass.db")
     stores = {
         strategy.resource.key: Store(storage, strategy, sealer=Plain())
         for strategy in catalog.gateway(allow_loopback=True)
@@ -197,22 +201,34 @@ async def api(tmp_path: Path, limits: Limits) -> AsyncIterator[Api]:
         aliases=memberreviews.ALIASES,
         limits=limits,
     )
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen()
-    port = listener.getsockname()[1]
+    listener = socket.create_server(("127.0.0.1", port))
+    listener.setblocking(False)
+    bound = listener.getsockname()[1]
     ready = asyncio.Event()
     task = asyncio.create_task(serving.serve(application, listener, ready=ready))
-    home = tmp_path / "home"
-    home.mkdir()
+    home = folder / "home"
+    home.mkdir(exist_ok=True)
     try:
         await asyncio.wait_for(ready.wait(), DEADLINE)
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE) as client:
-            yield Api(port, home, client, application, stores, ill)
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{bound}", timeout=DEADLINE) as client:
+            yield Api(bound, home, client, application, stores, storage, ill)
     finally:
         task.cancel()
         await asyncio.wait([task])
         await storage.close()
+
+
+@pytest.fixture
+async def api(tmp_path: Path, limits: Limits) -> AsyncIterator[Api]:
+    async with serving_api(tmp_path, limits) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+    """One server for the tests of a module, which must not mind each other's objects."""
+    async with serving_api(tmp_path_factory.mktemp("shared"), Limits(body=200_000)) as made:
+        yield made
 
 
 @pytest.fixture

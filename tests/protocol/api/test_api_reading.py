@@ -170,18 +170,40 @@ async def test_health_is_told_check_by_check(api: Api) -> None:
     assert "[+]storage ok" in (await api.send("GET", "/readyz?verbose")).text
     api.ill.append("the disk is full")
     broken = await api.send("GET", "/readyz")
-    assert (broken.status_code, "[-]storage failed: the disk is full" in broken.text) == (500, True)
-    assert (await api.send("GET", "/readyz/storage")).status_code == 500
+    assert (broken.status_code, broken.text) == (
+        500,
+        "[+]ping ok\n[-]storage failed: reason withheld\n[+]shutdown ok\nreadyz check failed\n",
+    )
+    one = await api.send("GET", "/readyz/storage")
+    assert (one.status_code, one.text) == (500, "internal server error: the disk is full\n")
     assert (await api.send("GET", "/readyz?exclude=storage")).text == "ok"
+    assert (await api.send("GET", "/readyz?verbose&exclude=storage&exclude=x%0Ay")).text == (
+        "[+]ping ok\n[+]storage excluded: ok\n[+]shutdown ok\n"
+        'warn: some health checks cannot be excluded: no matches for "xy"\nreadyz check passed\n'
+    )
     assert (await api.send("GET", "/livez")).text == "ok"
     assert (await api.send("GET", "/readyz/nothing")).status_code == 404
+    assert (await api.send("GET", "/livez/storage")).status_code == 404
+
+
+async def test_a_server_that_goes_down_is_alive_but_not_ready(api: Api) -> None:
+    api.application.state.closing.set()
+    assert (await api.send("GET", "/readyz/shutdown")).status_code == 500
+    assert "[-]shutdown failed: reason withheld" in (await api.send("GET", "/readyz")).text
+    assert (await api.send("GET", "/livez")).text == "ok"
 
 
 async def test_metrics_count_requests_by_what_they_ask_for(api: Api) -> None:
     await api.get(ACCOUNTS)
     await api.send("GET", "/apis/made/up/by-a-client")
     told = (await api.send("GET", "/metrics")).text
-    assert 'apiserver_request_total{code="200",group="",resource="serviceaccounts",subresource="",verb="list"' in told
+    assert (
+        'apiserver_request_total{code="200",component="apiserver",group="",resource="serviceaccounts",'
+        'scope="namespace",subresource="",verb="LIST",version="v1"} 1.0' in told
+    )
+    assert 'apiserver_resource_objects{group="",resource="namespaces"} 2.0' in told
+    assert 'apiserver_current_inflight_requests{request_kind="readOnly"} 1.0' in told
+    assert "process_resident_memory_bytes" in told
     assert "by-a-client" not in told
 
 

@@ -111,7 +111,7 @@ async def test_a_watch_ends_when_its_time_is_up(api: Api) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["labelSelector=%21%21", "timeoutSeconds=soon", "sendInitialEvents=true", "fieldSelector=spec.x%3Dy"],
+    ["labelSelector=%21%21", "timeoutSeconds=soon", "resourceVersion=latest", "fieldSelector=spec.x%3Dy"],
 )
 async def test_options_that_cannot_be_are_refused_before_the_stream_begins(api: Api, query: str) -> None:
     assert (await api.send("GET", f"{ACCOUNTS}?watch=1&{query}")).status_code == 400
@@ -133,7 +133,9 @@ async def test_an_open_watch_is_counted(api: Api) -> None:
     async with watching(api, "") as events:
         await anext(events)
         told = (await api.send("GET", "/metrics")).text
-        assert 'apiserver_longrunning_requests{resource="serviceaccounts"} 1.0' in told
+        labels = 'group="",resource="serviceaccounts",scope="namespace",subresource="",verb="WATCH",version="v1"'
+        assert f'apiserver_longrunning_requests{{component="apiserver",{labels}}} 1.0' in told
+        assert 'apiserver_watch_events_total{group="",resource="serviceaccounts",version="v1"} 1.0' in told
 
 
 async def test_the_iterator_of_the_store_is_closed_when_the_client_goes() -> None:
