@@ -560,6 +560,37 @@ async def test_defaults_that_an_administrator_took_over_stay(stores: dict[str, S
     assert await roles.get("", "system:discovery") == mine
 
 
+async def test_a_default_binding_of_another_role_is_made_anew(stores: dict[str, Store], write: Write) -> None:
+    await defaults.ensure(stores, write.actor)
+    bindings = stores["clusterrolebindings.rbac.authorization.k8s.io"]
+    await bindings.delete("", "system:discovery", write)
+    reference: JSON = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    await bindings.create("", {"metadata": {"name": "system:discovery"}, "roleRef": reference}, write)
+    await defaults.ensure(stores, write.actor)
+    restored = await bindings.get("", "system:discovery")
+    assert meta.text(meta.section(restored, "roleRef"), "name") == "system:discovery"
+
+
+async def test_aggregated_defaults_get_their_labels_and_selectors_back(stores: dict[str, Store], write: Write) -> None:
+    await defaults.ensure(stores, write.actor)
+    roles = stores["clusterroles.rbac.authorization.k8s.io"]
+    before = await roles.get("", "view")
+    mine: Object = {"clusterRoleSelectors": [{"matchLabels": {"mine": "yes"}}]}
+
+    def change(obj: Object) -> Object:
+        return {**obj, "metadata": {"name": "view", "labels": {"mine": "too"}}, "aggregationRule": mine}
+
+    await roles.update("", "view", change, write)
+    await defaults.ensure(stores, write.actor)
+    after = await roles.get("", "view")
+    assert meta.labels(after) == meta.labels(before) | {"mine": "too"}
+    selectors = meta.section(after, "aggregationRule")["clusterRoleSelectors"]
+    assert selectors == [
+        *mine["clusterRoleSelectors"],
+        *meta.section(before, "aggregationRule")["clusterRoleSelectors"],
+    ]  # type: ignore[misc]
+
+
 def test_nobody_unauthenticated_is_given_anything() -> None:
     given = json.dumps([obj for strategy, obj in defaults.OBJECTS if strategy is rbac.CLUSTER_ROLE_BINDINGS])
     assert "system:unauthenticated" not in given

@@ -1,130 +1,71 @@
-"""What is there from the first start: two namespaces, and the roles without which nobody could do anything."""
+"""What is there from the first start: two namespaces, and the roles without which nobody could do anything.
+
+Put right again at each start as kube-apiserver does (k8s.io/kubernetes/pkg/registry/rbac/reconciliation): what was
+taken away comes back, what an administrator added stays, and `autoupdate: "false"` keeps an object as it is.
+"""
 
 import functools
 from collections.abc import Mapping, Sequence
 
-from onepass.access.identity import ADMINISTRATORS, AUTHENTICATED
 from onepass.api import meta
 from onepass.api.errors import ApiError
-from onepass.api.meta import JSON, Object
-from onepass.registry import namespaces, rbac, rolerules
+from onepass.api.meta import Object
+from onepass.registry import bootstraproles, namespaces, rbac, rolerules
 from onepass.registry.store import Store, Write
 from onepass.registry.strategy import Actor, Strategy
-
-_READ: list[JSON] = ["get", "list", "watch"]
-_ALL: list[JSON] = ["*"]
-_UPDATED = "rbac.authorization.kubernetes.io/autoupdate"
-# What a client needs to find its way: every client asks for these before anything else.
-_DISCOVERY: list[JSON] = [
-    "/api",
-    "/api/*",
-    "/apis",
-    "/apis/*",
-    "/healthz",
-    "/livez",
-    "/openapi",
-    "/openapi/*",
-    "/readyz",
-    "/version",
-    "/version/",
-]
-
-
-def _rule(group: str, resources: Sequence[str], verbs: list[JSON]) -> Object:
-    return {"apiGroups": [group], "resources": list(resources), "verbs": verbs}
-
-
-def _role(name: str, *rules: Object) -> Object:
-    return {"metadata": _metadata(name), "rules": list(rules)}
-
-
-def _binding(name: str, group: str) -> Object:
-    return {
-        "metadata": _metadata(name),
-        "roleRef": {"apiGroup": rolerules.GROUP, "kind": "ClusterRole", "name": name},
-        "subjects": [{"apiGroup": rolerules.GROUP, "kind": "Group", "name": group}],
-    }
-
-
-def _metadata(name: str) -> Object:
-    return {
-        "name": name,
-        "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
-        "annotations": {_UPDATED: "true"},
-    }
-
-
-_SIGNER: Object = {
-    "apiGroups": ["certificates.k8s.io"],
-    "resources": ["signers"],
-    "resourceNames": ["kubernetes.io/kube-apiserver-client"],
-    "verbs": ["approve"],
-}
-_REVIEWS = (
-    _rule("authentication.k8s.io", ["selfsubjectreviews"], ["create"]),
-    _rule("authorization.k8s.io", ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], ["create"]),
-)
-_CLUSTERS = ("clusters", "clusters/status")
-_REQUESTS = ("certificatesigningrequests", "certificatesigningrequests/approval")
 
 OBJECTS: Sequence[tuple[Strategy, Object]] = (
     (namespaces.STRATEGY, {"metadata": {"name": "default"}}),
     (namespaces.STRATEGY, {"metadata": {"name": "kube-system"}}),
-    (
-        rbac.CLUSTER_ROLES,
-        _role("cluster-admin", _rule("*", ["*"], _ALL), {"nonResourceURLs": _ALL, "verbs": _ALL}),
-    ),
-    (rbac.CLUSTER_ROLES, _role("system:discovery", {"nonResourceURLs": _DISCOVERY, "verbs": ["get"]})),
-    (rbac.CLUSTER_ROLES, _role("system:basic-user", *_REVIEWS)),
-    (rbac.CLUSTER_ROLES, _role("onepass:cluster-viewer", _rule("cluster.karpor.io", _CLUSTERS, _READ))),
-    (rbac.CLUSTER_ROLES, _role("onepass:cluster-manager", _rule("cluster.karpor.io", _CLUSTERS, _ALL))),
-    (rbac.CLUSTER_ROLES, _role("onepass:cluster-user", _rule("cluster.karpor.io", ["clusters/proxy"], _ALL))),
-    (
-        rbac.CLUSTER_ROLES,
-        _role(
-            "onepass:pass-viewer",
-            _rule("access.karpor.io", ["passes", "passes/status"], _READ),
-            _rule("cluster.karpor.io", _CLUSTERS, _READ),
-        ),
-    ),
-    (
-        rbac.CLUSTER_ROLES,
-        _role(
-            "onepass:pass-manager",
-            _rule("access.karpor.io", ["passes", "passes/status"], _ALL),
-            _rule("cluster.karpor.io", _CLUSTERS, _READ),
-            _rule("certificates.k8s.io", _REQUESTS, _ALL),
-            _SIGNER,
-        ),
-    ),
-    (rbac.CLUSTER_ROLE_BINDINGS, _binding("cluster-admin", ADMINISTRATORS)),
-    (rbac.CLUSTER_ROLE_BINDINGS, _binding("system:discovery", AUTHENTICATED)),
-    (rbac.CLUSTER_ROLE_BINDINGS, _binding("system:basic-user", AUTHENTICATED)),
+    *((rbac.CLUSTER_ROLES, role) for role in bootstraproles.CLUSTER_ROLES),
+    *((rbac.CLUSTER_ROLE_BINDINGS, binding) for binding in bootstraproles.CLUSTER_ROLE_BINDINGS),
 )
 
 
 async def ensure(stores: Mapping[str, Store], actor: Actor) -> None:
-    """Make what is missing, and give roles and bindings back what was taken from them; `stores` by Resource.key.
-
-    As in Kubernetes, an administrator's additions stay, and `autoupdate: "false"` on an object keeps it as it is.
-    """
+    """Make what is missing, and give roles and bindings back what was taken from them; `stores` by Resource.key."""
+    write = Write(actor)
     for strategy, default in OBJECTS:
         store, name = stores[strategy.resource.key], meta.name(default)
         try:
-            await store.create("", default, Write(actor))
+            await store.create("", default, write)
+            continue
         except ApiError as refused:
             if refused.reason != "AlreadyExists":
                 raise
-            await store.update("", name, functools.partial(_restored, default), Write(actor))
+        current = await store.get("", name)
+        if strategy is namespaces.STRATEGY or _kept(current):
+            continue
+        if meta.section(current, "roleRef") != meta.section(default, "roleRef"):
+            # It gives another role: our subjects must not get that one.
+            await store.delete("", name, write)
+            await store.create("", default, write)
+        else:
+            await store.update("", name, functools.partial(_restored, default), write)
+
+
+def _kept(current: Object) -> bool:
+    return meta.annotations(current).get(bootstraproles.AUTOUPDATE) == "false"
 
 
 def _restored(default: Object, current: Object) -> Object:
-    if meta.annotations(current).get(_UPDATED) != "true":
+    if _kept(current):
         return current
+    metadata, wanted = meta.section(current, "metadata"), meta.section(default, "metadata")
+    for key in ("labels", "annotations"):
+        metadata[key] = meta.section(metadata, key) | meta.section(wanted, key)
+    if "aggregationRule" in default:
+        gathering: Object = {**meta.section(current, "aggregationRule")}
+        _add(gathering, "clusterRoleSelectors", meta.section(default, "aggregationRule"))
+        return {**current, "aggregationRule": gathering}
     for key in ("rules", "subjects"):
-        wanted = rolerules.objects(default.get(key))
-        found = rolerules.objects(current.get(key))
-        missing = [entry for entry in wanted if entry not in found]
-        if missing:
-            current[key] = [*found, *missing]
+        _add(current, key, default)
     return current
+
+
+def _add(current: Object, key: str, default: Object) -> None:
+    """Add to a list what it lacks of the default's."""
+    found = rolerules.objects(current.get(key))
+    missing = [entry for entry in rolerules.objects(default.get(key)) if entry not in found]
+    if missing:
+        current[key] = [*found, *missing]

@@ -14,6 +14,7 @@ import uvloop
 from onepass.access.policy import Policy
 from onepass.api.errors import ApiError
 from onepass.apiserver import serving
+from onepass.controllers import aggregate
 from onepass.controllers.expire import Expire
 from onepass.controllers.probe import Probe
 from onepass.controllers.publish import Publish
@@ -156,6 +157,7 @@ class Server:
             "api": serving.serve(app, serving.unix_socket(self.data.run / "apiserver.sock")),
             "ads": discovery.serve(self.ads, self.data.socket("ads")),
             "sign": Sign(self.mirror, certificates, self.trust.sign_client).run(),
+            "aggregate": aggregate.Aggregate(self.mirror, status[aggregate.ROLES]).run(),
             "expire": Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
             "probe": Probe(self.mirror, status[clusters.RESOURCE.key], peer, asker.ask).run(),
             "sweep": Sweep(self.stores).run(),

@@ -1,4 +1,4 @@
-"""How controllers write status: through the registry's store, as the system itself."""
+"""How controllers write: through the registry's store, as the system itself."""
 
 import time
 from collections.abc import Callable
@@ -21,20 +21,25 @@ def actor() -> Actor:
 
 @dataclass(frozen=True, slots=True)
 class Statuses:
-    """Writes `status` of one kind's objects."""
+    """Writes what controllers write of one kind's objects: `status`, or the rest."""
 
     store: Store
 
     async def write(self, name: str, uid: str, status: Callable[[Object], Object]) -> None:
         """Replace the status by what `status` makes of it. An object that is gone, or another by now, is left alone."""
 
-        def change(obj: Object) -> Object:
-            if meta.uid(obj) != uid:
-                return obj
-            return obj | {"status": status(meta.section(obj, "status"))}
+        await self._write(name, uid, lambda obj: obj | {"status": status(meta.section(obj, "status"))}, "status")
+
+    async def change(self, name: str, uid: str, change: Callable[[Object], Object]) -> None:
+        """Replace the object by what `change` makes of it, everything but its status; else as `write`."""
+        await self._write(name, uid, change, "")
+
+    async def _write(self, name: str, uid: str, change: Callable[[Object], Object], subresource: str) -> None:
+        def same(obj: Object) -> Object:
+            return change(obj) if meta.uid(obj) == uid else obj
 
         try:
-            await self.store.update("", name, change, Write(actor(), field_validation="Ignore", subresource="status"))
+            await self.store.update("", name, same, Write(actor(), field_validation="Ignore", subresource=subresource))
         except ApiError as refused:
             if refused.reason != "NotFound":
                 raise
