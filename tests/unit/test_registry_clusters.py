@@ -16,6 +16,7 @@ from onepass.api import meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
 from onepass.registry import clusters, credentials, selection
+from onepass.registry.destinations import Bounds
 from onepass.registry.store import Store, Write
 from onepass.storage.interface import Storage
 
@@ -436,7 +437,7 @@ async def test_endpoints_that_are_refused(store: Store, write: Write, endpoint: 
 
 @pytest.mark.parametrize("endpoint", ["https://localhost:1", "https://127.0.0.1:6443", "https://[::1]:6443"])
 async def test_this_machine_is_allowed_on_demand(storage: Storage, write: Write, endpoint: str) -> None:
-    local = Store(storage, clusters.strategy(allow_loopback=True), sealer=Passthrough())
+    local = Store(storage, clusters.strategy(bounds=lambda: Bounds(loopback=True)), sealer=Passthrough())
     await local.create("", cluster({"endpoint": endpoint}), write)
     refused = await refusal(local.create("", cluster({"endpoint": "https://169.254.169.254"}, name="x"), write))
     assert refused.code == 422

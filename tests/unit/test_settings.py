@@ -1,5 +1,7 @@
 """What an operator may say, and what is refused with a sentence."""
 
+from typing import Any
+
 import pytest
 
 from onepass.runtime.settings import Listen, Settings, SettingsError
@@ -42,3 +44,17 @@ def test_no_names_for_a_certificate(name: str) -> None:
 def test_too_few_or_too_many_sandbox_members(number: int) -> None:
     with pytest.raises(SettingsError, match="--sandbox"):
         Settings(sandbox=number)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"allow_endpoint_cidr": ("10.0.0.1/8",)}, "host bits set"),
+        ({"allow_endpoint_cidr": ("example.com",)}, "give networks such as"),
+        ({"max_memory": 1}, "at least 64 MiB"),
+        ({"sandbox": 1, "listen": Listen.parse("0.0.0.0:1")}, "only beside a gateway on loopback"),
+    ],
+)
+def test_what_cannot_be_asked_of_a_gateway(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        Settings(**options)

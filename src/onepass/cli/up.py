@@ -33,6 +33,22 @@ def up(
         list[str] | None,
         typer.Option(help="A further DNS name or IP address for the gateway's certificate; repeatable."),
     ] = None,
+    allow_endpoint_cidr: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A network in which members may be, such as 10.20.0.0/16; repeatable. Default: any. Never link-local, "
+            "metadata and this machine's own addresses.",
+            show_default=False,
+        ),
+    ] = None,
+    max_memory: Annotated[
+        int,
+        typer.Option(
+            help="MiB that Envoy may use before it turns clients away. Default: 65 % of what this machine or container "
+            "has.",
+            show_default=False,
+        ),
+    ] = 0,
 ) -> None:
     """Run a gateway in the foreground, until Ctrl-C.
 
@@ -59,6 +75,8 @@ def up(
             storage=storage,
             sandbox=sandbox,
             names=tuple(name or ()),
+            allow_endpoint_cidr=tuple(allow_endpoint_cidr or ()),
+            max_memory=max_memory << 20,
         )
         serve.up(chosen)
     except settings.SettingsError as error:

@@ -11,7 +11,7 @@ import random
 import socket
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,11 @@ class Peer:
     server_name: str
     ca: str
     insecure: bool
+    judge: Callable[[str], Sequence[str]] = lambda _address: ()  # what keeps an address from being connected to
+
+
+class Forbidden(OSError):
+    """A name leads only to addresses where no member may be; the text is the end of a sentence about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +83,43 @@ async def handshake(peer: Peer) -> str:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     async with asyncio.timeout(HANDSHAKE_SECONDS):
-        _, writer = await asyncio.open_connection(
-            peer.host, peer.port, ssl=context, server_hostname=peer.server_name or peer.host
-        )
+        writer = await _connected(peer, context)
     tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
     chosen = tls.selected_alpn_protocol() or "http/1.1"
     writer.close()
     return chosen
 
 
+async def _connected(peer: Peer, context: ssl.SSLContext) -> asyncio.StreamWriter:
+    """To an address that has been judged: the name is looked up once, and not again by who connects."""
+    found = await asyncio.get_running_loop().getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
+    addresses = dict.fromkeys(str(each[4][0]) for each in sorted(found, key=lambda each: each[0] != socket.AF_INET))
+    wrong = {address: peer.judge(address) for address in addresses}
+    allowed = [address for address in addresses if not wrong[address]]
+    if not allowed:
+        address = next(iter(addresses))
+        raise Forbidden(f"{address}, which {wrong[address][0]}")
+    for address in allowed:
+        try:
+            _, writer = await asyncio.open_connection(
+                address, peer.port, ssl=context, server_hostname=peer.server_name or peer.host
+            )
+        except ssl.SSLError:
+            raise
+        except OSError:
+            if address == allowed[-1]:
+                raise
+        else:
+            return writer
+    raise AssertionError("the last address either answers or raises")
+
+
 def unreachable(peer: Peer, error: BaseException) -> Finding:
     """A failed handshake, told as a sentence."""
     where = f"{peer.host}:{peer.port}"
     match error:
+        case Forbidden():
+            told = ("EndpointForbidden", f"{peer.host} leads to {error}; register the member by another endpoint")
         case TimeoutError():
             told = (
                 "Timeout",

@@ -4,10 +4,18 @@ from dataclasses import dataclass
 
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.core.v3 import backoff_pb2, base_pb2, config_source_pb2, grpc_service_pb2, protocol_pb2
+from envoy.config.core.v3 import (
+    backoff_pb2,
+    base_pb2,
+    config_source_pb2,
+    extension_pb2,
+    grpc_service_pb2,
+    protocol_pb2,
+)
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.metrics.v3 import stats_pb2
 from envoy.config.overload.v3 import overload_pb2
+from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2
 from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2
 from envoy.extensions.resource_monitors.fixed_heap.v3 import fixed_heap_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
@@ -52,6 +60,7 @@ class Start:
     admin: str
     max_heap: int = 2 * 1024 * proto.MEBIBYTE
     max_connections: int = 50_000
+    resolver: tuple[str, int] | None = None  # the name server to ask; None: those of this machine
 
 
 def document(start: Start) -> str:
@@ -71,7 +80,14 @@ def document(start: Start) -> str:
             layers=[bootstrap_pb2.RuntimeLayer(name="onepass", static_layer=proto.struct(_RUNTIME))]
         ),
     )
+    if start.resolver:
+        bootstrap.typed_dns_resolver_config.CopyFrom(_resolver(*start.resolver))
     return json_format.MessageToJson(bootstrap, preserving_proto_field_name=True)
+
+
+def _resolver(host: str, port: int) -> extension_pb2.TypedExtensionConfig:
+    cares = cares_dns_resolver_pb2.CaresDnsResolverConfig(resolvers=[proto.tcp(host, port)])
+    return extension_pb2.TypedExtensionConfig(name="envoy.network.dns_resolver.cares", typed_config=proto.packed(cares))
 
 
 def _ads_config() -> config_source_pb2.ApiConfigSource:

@@ -63,6 +63,15 @@ class Sockets:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """Where connections to members that have a name may go, whatever the name resolves to. Networks are CIDRs."""
+
+    refused: tuple[tuple[str, int], ...] = ()  # a network and the port that is meant, 0 for every port
+    allowed: tuple[str, ...] = ()  # empty: everywhere else
+    ipv6: bool = False  # names are looked up in IPv6 first, because this machine has nothing else
+
+
+@dataclass(frozen=True, slots=True)
 class Gateway:
     """All of it."""
 
@@ -71,4 +80,5 @@ class Gateway:
     policy: Policy
     access_log: str = ""  # a file on Envoy's machine; empty: none
     system_trust: str = "/etc/ssl/certs/ca-certificates.crt"  # PEM file there, for members that name no CA
+    bounds: Bounds = Bounds()
     members: Mapping[str, Member] = field(default_factory=dict)

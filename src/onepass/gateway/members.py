@@ -1,6 +1,7 @@
 """A Cluster object, with what is sealed beside it, as a member of the data plane."""
 
 import base64
+import ipaddress
 import json
 from urllib.parse import urlsplit
 
@@ -30,6 +31,15 @@ def member(cluster: Object, secret: bytes | None) -> Member:
         http2=meta.text(meta.section(cluster, "status"), "alpn") == "h2",
         credential=_credential(secret),
     )
+
+
+def is_literal(member: Member) -> bool:
+    """Whether the endpoint is an IP address rather than a name."""
+    try:
+        ipaddress.ip_address(member.host)
+    except ValueError:
+        return False
+    return True
 
 
 def _credential(secret: bytes | None) -> Credential:

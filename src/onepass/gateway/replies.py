@@ -12,7 +12,7 @@ from envoy.config.core.v3 import base_pb2, substitution_format_string_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
-from onepass.gateway import proto
+from onepass.gateway import destinationguard, proto
 
 UNKNOWN_MEMBER = "x-onepass-unknown-member"  # on the probe listener: Envoy has not heard of that member (yet)
 
@@ -85,6 +85,12 @@ def _unreachable(cluster: str) -> Sequence[_Reply]:
             503,
             "ServiceUnavailable",
             f"{cluster} is unreachable: its name does not resolve, or the last attempts to connect to it all failed",
+        ),
+        _Reply(
+            f"response.code_details.startsWith('{destinationguard.DETAILS}')",
+            503,
+            "ServiceUnavailable",
+            f"{cluster} is unreachable: its name leads to an address where no member may be",
         ),
         _Reply(
             "response.code_details == 'cluster_not_found'",

@@ -30,14 +30,17 @@ class Builder:
     def __init__(self, policy_source: Callable[[Policy], str]) -> None:
         """`policy_source` writes a policy as the gatekeeper's Lua."""
         self._source = policy_source
-        self._members: dict[str, tuple[ir.Member, str, Resource, Written]] = {}
+        self._frame: tuple[str, ir.Bounds] = ("", ir.Bounds())
+        self._members: dict[str, tuple[ir.Member, Resource, Written]] = {}
         self._policy: tuple[Policy, str] | None = None
 
     def build(self, gateway: ir.Gateway) -> Snapshot:
         """Everything that the data plane should have for `gateway`."""
-        members = {name: self._member(gateway.members[name], gateway.system_trust) for name in sorted(gateway.members)}
+        if self._frame != (frame := (gateway.system_trust, gateway.bounds)):
+            self._frame, self._members = frame, {}
+        members = {name: self._member(gateway.members[name], gateway) for name in sorted(gateway.members)}
         self._members = members
-        clusters = {upstreams.name(member): cluster for member, _, cluster, _ in members.values()}
+        clusters = {upstreams.name(member): cluster for member, cluster, _ in members.values()}
         clusters[upstreams.APISERVER] = _written(upstreams.apiserver_cluster(gateway.sockets.apiserver))
         secrets = {name: secret for *_, written in members.values() for name, secret in written.items()}
         secrets |= _all(tlscontexts.listener_secrets(gateway.listener))
@@ -56,15 +59,15 @@ class Builder:
             )
         )
 
-    def _member(self, member: ir.Member, system_trust: str) -> tuple[ir.Member, str, Resource, Written]:
+    def _member(self, member: ir.Member, gateway: ir.Gateway) -> tuple[ir.Member, Resource, Written]:
         known = self._members.get(member.name)
-        if known is not None and known[0] == member and known[1] == system_trust:
+        if known is not None and known[0] == member:
             return known
         secrets = _all(tlscontexts.member_secrets(member))
         # The token is set on each request, so a new one needs no new connection.
         lasting = [secrets[name].version for name in sorted(secrets) if name != tlscontexts.token_name(member)]
-        cluster = _written(upstreams.member_cluster(member, system_trust, "/".join(lasting)))
-        return member, system_trust, cluster, secrets
+        made = upstreams.member_cluster(member, gateway.system_trust, gateway.bounds, "/".join(lasting))
+        return member, _written(made), secrets
 
     def _gatekeeper(self, policy: Policy) -> str:
         if self._policy is None or self._policy[0] != policy:

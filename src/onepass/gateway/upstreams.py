@@ -1,6 +1,6 @@
 """Envoy clusters: one a member, and the API server."""
 
-import ipaddress
+from collections.abc import Sequence
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, extension_pb2, protocol_pb2
@@ -12,7 +12,7 @@ from envoy.extensions.http.injected_credentials.generic.v3 import generic_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.v3 import percent_pb2
 
-from onepass.gateway import ir, proto, tlscontexts
+from onepass.gateway import destinationguard, ir, members, proto, tlscontexts
 
 APISERVER = "apiserver"
 _Cluster = cluster_pb2.Cluster
@@ -64,16 +64,18 @@ def name(member: ir.Member) -> str:
     return f"member/{member.name}"
 
 
-def member_cluster(member: ir.Member, system_trust: str, secrets_version: str) -> cluster_pb2.Cluster:
+def member_cluster(
+    member: ir.Member, system_trust: str, bounds: ir.Bounds, secrets_version: str
+) -> cluster_pb2.Cluster:
     """The Cluster of a member.
 
     `secrets_version` stands for its client certificate: when that changes the cluster does, and Envoy opens new
     connections for new requests, while open streams end on the old ones.
     """
-    literal = _is_address(member.host)
+    literal = members.is_literal(member)
     cluster = _Cluster(
         name=name(member),
-        type=_Cluster.STATIC if literal else _Cluster.LOGICAL_DNS,
+        type=_Cluster.STATIC if literal else _Cluster.STRICT_DNS,
         connect_timeout=proto.seconds(_CONNECT),
         per_connection_buffer_limit_bytes=proto.u32(proto.MEBIBYTE),
         load_assignment=_endpoint(name(member), proto.tcp(member.host, member.port)),
@@ -90,9 +92,15 @@ def member_cluster(member: ir.Member, system_trust: str, secrets_version: str) -
         metadata=base_pb2.Metadata(filter_metadata={"onepass": proto.struct({"secrets": secrets_version})}),
     )
     if not literal:
-        cluster.dns_lookup_family = _Cluster.ALL
+        # Each address a host of its own, which is judged before it is connected to: LOGICAL_DNS would judge the first
+        # and might then connect to any ("Happy Eyeballs"). One family, as no host is then one that cannot be reached.
+        cluster.dns_lookup_family = _Cluster.AUTO if bounds.ipv6 else _Cluster.V4_PREFERRED
+        cluster.respect_dns_ttl = True
+        cluster.dns_jitter.CopyFrom(proto.seconds(1))
         cluster.wait_for_warm_on_init.value = False  # a name that does not resolve holds up nobody's start
-    cluster.typed_extension_protocol_options[_OPTIONS].CopyFrom(proto.packed(_member_options(member)))
+    cluster.typed_extension_protocol_options[_OPTIONS].CopyFrom(
+        proto.packed(_member_options(member, () if literal else (destinationguard.of(bounds),)))
+    )
     return cluster
 
 
@@ -118,7 +126,9 @@ def _common() -> protocol_pb2.HttpProtocolOptions:
     return protocol_pb2.HttpProtocolOptions(idle_timeout=proto.seconds(_IDLE))
 
 
-def _member_options(member: ir.Member) -> http_protocol_options_pb2.HttpProtocolOptions:
+def _member_options(
+    member: ir.Member, filters: Sequence[http_connection_manager_pb2.HttpFilter]
+) -> http_protocol_options_pb2.HttpProtocolOptions:
     """HTTP towards a member: requests as they came (1.1 or 2) where it offers both, so that upgrades stay on 1.1."""
     options = _Options(common_http_protocol_options=_common())
     if member.http2:
@@ -127,7 +137,9 @@ def _member_options(member: ir.Member) -> http_protocol_options_pb2.HttpProtocol
     else:
         options.explicit_http_config.http_protocol_options.SetInParent()
     if member.credential.token:
-        options.http_filters.extend([_injector(member), _codec()])
+        filters = [*filters, _injector(member)]
+    if filters:
+        options.http_filters.extend([*filters, _codec()])
     return options
 
 
@@ -154,11 +166,3 @@ def _endpoint(cluster: str, address: address_pb2.Address) -> endpoint_pb2.Cluste
     return endpoint_pb2.ClusterLoadAssignment(
         cluster_name=cluster, endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[host])]
     )
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

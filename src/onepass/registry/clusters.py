@@ -13,29 +13,30 @@ RESOURCE = Resource(
 )
 
 
-def strategy(*, allow_loopback: bool = False, exec_allowed: frozenset[str] = frozenset()) -> Strategy:
-    """Clusters, on this machine too when `allow_loopback`, with the credential programs that the operator listed."""
+def strategy(
+    *, bounds: destinations.GetBounds = destinations.anywhere, exec_allowed: frozenset[str] = frozenset()
+) -> Strategy:
+    """Clusters within `bounds`, with the credential programs that the operator listed."""
     return Strategy(
         resource=RESOURCE,
         model=cluster_v1beta1.Cluster,
         columns=_COLUMNS,
         subresources={"status": ("status",)},
         conceal=credentials.conceal(RESOURCE),
-        validate=_validator(allow_loopback, exec_allowed),
+        validate=_validator(bounds, exec_allowed),
         warn=_warn,
     )
 
 
 def _validator(
-    allow_loopback: bool, exec_allowed: frozenset[str]
+    bounds: destinations.GetBounds, exec_allowed: frozenset[str]
 ) -> Callable[[Object, Object | None], Sequence[Cause]]:
     def validate(obj: Object, _old: Object | None) -> Sequence[Cause]:
         access = _access(obj)
         endpoint = meta.text(access, "endpoint")
         shown = endpoint if "@" not in endpoint else "https://…"  # what stands before @ may be a password
         wrong = [
-            causes.invalid("spec.access.endpoint", shown, problem)
-            for problem in destinations.check(endpoint, allow_loopback=allow_loopback)
+            causes.invalid("spec.access.endpoint", shown, problem) for problem in destinations.check(endpoint, bounds())
         ]
         name = meta.text(access, "serverName")
         if name:

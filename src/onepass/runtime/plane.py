@@ -9,7 +9,9 @@ from onepass.access.policy import Policy
 from onepass.api.meta import Object
 from onepass.controllers import probe
 from onepass.gateway import ir, members, replies, resources, routing
+from onepass.registry import destinations
 from onepass.registry.currentpolicy import CurrentPolicy
+from onepass.runtime.whereabouts import Whereabouts
 from onepass.xds.ads import Ads
 
 
@@ -22,24 +24,37 @@ class Plane:
     revocations: Callable[[frozenset[str]], bytes]  # serial numbers to a CRL in PEM; the same for the same numbers
     builder: resources.Builder
     ads: Ads
+    whereabouts: Whereabouts
     shown: int = 0  # the generation of the newest snapshot, for Ads.acknowledged
 
     def policy(self) -> Policy:
         return self.current.get()
 
     def member(self, cluster: Object, secret: bytes | None) -> ir.Member:
-        return members.member(cluster, secret)
+        """Also ValueError for one that is where no member may be: it may have been registered under other rules."""
+        member = members.member(cluster, secret)
+        if members.is_literal(member) and (wrong := destinations.judge(member.host, member.port, self.bounds())):
+            raise ValueError(f"its endpoint {wrong[0]}")
+        return member
+
+    def bounds(self) -> destinations.Bounds:
+        return self.whereabouts.bounds()
 
     def show(self, policy: Policy, members: dict[str, ir.Member]) -> None:
         listener = replace(self.frame.listener, client_crl=self.revocations(policy.revoked))
-        gateway = replace(self.frame, listener=listener, policy=policy, members=members)
+        gateway = replace(
+            self.frame, listener=listener, policy=policy, members=members, bounds=self.whereabouts.for_envoy()
+        )
         self.shown = self.ads.set(self.builder.build(gateway))
 
-
-def peer(cluster: Object) -> probe.Peer:
-    """Where a handshake with a member goes."""
-    target = members.member(cluster, None)
-    return probe.Peer(target.host, target.port, target.server_name, target.ca.decode(), target.insecure)
+    def peer(self, cluster: Object) -> probe.Peer:
+        """Where a handshake with a member goes."""
+        target = members.member(cluster, None)
+        bounds = self.bounds()
+        return probe.Peer(
+            *(target.host, target.port, target.server_name, target.ca.decode(), target.insecure),
+            judge=lambda address: destinations.judge(address, target.port, bounds),
+        )
 
 
 @dataclass(slots=True)

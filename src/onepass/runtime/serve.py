@@ -26,18 +26,19 @@ from onepass.registry import catalog, certificatesigningrequests, clusters, defa
 from onepass.registry.currentpolicy import CurrentPolicy
 from onepass.registry.mirror import Mirror
 from onepass.registry.store import Store
-from onepass.runtime import envoy, gatewayapi, logs, registration, statuses, trust
+from onepass.runtime import envoy, gatewayapi, logs, memory, registration, statuses, trust
 from onepass.runtime.adminkubeconfig import AdminKubeconfig
 from onepass.runtime.datadir import DataDir
 from onepass.runtime.health import Health
 from onepass.runtime.kubeconfig import Entry
-from onepass.runtime.plane import Asker, Plane, peer
+from onepass.runtime.plane import Asker, Plane
 from onepass.runtime.readiness import NotReadyError, Readiness
 from onepass.runtime.reporter import Reporter
 from onepass.runtime.sandboxes import Sandbox
 from onepass.runtime.settings import Settings, SettingsError
 from onepass.runtime.statuses import Statuses
 from onepass.runtime.trust import Trust
+from onepass.runtime.whereabouts import Whereabouts
 from onepass.storage import address, sqlite
 from onepass.storage.interface import Storage, StorageError
 from onepass.storage.sqlite import SqliteStorage
@@ -115,7 +116,8 @@ class Server:
 
     @classmethod
     async def build(cls, settings: Settings, data: DataDir, secrets: Trust, storage: SqliteStorage) -> "Server":
-        kinds = catalog.gateway(allow_loopback=settings.listen.loopback)
+        whereabouts = Whereabouts(settings)
+        kinds = catalog.gateway(bounds=whereabouts.bounds)
         stores = {kind.resource.key: Store(storage, kind, sealer=secrets.sealer) for kind in kinds}
         await defaults.ensure(stores, statuses.actor())
         mirror = Mirror(stores)
@@ -133,7 +135,7 @@ class Server:
             current=current,
             ads=ads,
             health=health,
-            plane=Plane(current, frame, secrets.revocations, resources.Builder(tables.source), ads),
+            plane=Plane(current, frame, secrets.revocations, resources.Builder(tables.source), ads, whereabouts),
             entry=Entry(
                 server=settings.listen.url,
                 ca=secrets.serving_ca_pem,
@@ -159,7 +161,7 @@ class Server:
             "sign": Sign(self.mirror, certificates, self.trust.sign_client).run(),
             "aggregate": aggregate.Aggregate(self.mirror, status[aggregate.ROLES]).run(),
             "expire": Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
-            "probe": Probe(self.mirror, status[clusters.RESOURCE.key], peer, asker.ask).run(),
+            "probe": Probe(self.mirror, status[clusters.RESOURCE.key], self.plane.peer, asker.ask).run(),
             "sweep": Sweep(self.stores).run(),
             "envoy": self._envoy().run(),
         }
@@ -196,7 +198,10 @@ class Server:
 
     def _envoy(self) -> envoy.Envoy:
         start = bootstrap.Start(
-            node=f"onepass-{os.uname().nodename}", ads=self.data.socket("ads"), admin=self.data.socket("admin")
+            node=f"onepass-{os.uname().nodename}",
+            ads=self.data.socket("ads"),
+            admin=self.data.socket("admin"),
+            max_heap=self.settings.max_memory or memory.for_envoy(),
         )
         return envoy.Envoy(self.data.envoy, bootstrap.document(start), concurrency=os.cpu_count() or 2)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 DEFAULT_LISTEN = "127.0.0.1:6443"
+MIN_MEMORY = 64 << 20
 
 
 _DNS_NAME = re.compile(
@@ -67,16 +68,34 @@ class Settings:
     storage: str = ""  # "" means sqlite in the data directory
     sandbox: int = 0  # how many sandbox member clusters to run
     names: tuple[str, ...] = ()  # further DNS names and IP addresses for the serving certificate
+    allow_endpoint_cidr: tuple[str, ...] = ()  # networks in which members may be; none means anywhere
+    max_memory: int = 0  # bytes that Envoy's heap may reach; 0 means a share of what this machine or container has
 
     def __post_init__(self) -> None:
         if not 0 <= self.sandbox <= 16:
             raise SettingsError(f"--sandbox {self.sandbox}: from 0 to 16 sandbox member clusters can run here")
+        if self.sandbox and not self.listen.loopback:
+            raise SettingsError(
+                "--sandbox: sandbox members run processes without isolation, only beside a gateway on loopback, "
+                f"and this one is to listen on {self.listen.host}: leave out --sandbox, or --listen"
+            )
+        if self.max_memory and self.max_memory < MIN_MEMORY:
+            raise SettingsError(f"--max-memory: at least {MIN_MEMORY >> 20} MiB are needed")
+        _ = self.endpoint_cidrs
 
         for name in self.names:
             if not _is_name(name):
                 raise SettingsError(
                     f"--name {name!r}: give a DNS name or an IP address, for example gateway.example.com"
                 )
+
+    @property
+    def endpoint_cidrs(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """Raises SettingsError for what is no network."""
+        try:
+            return tuple(ipaddress.ip_network(text) for text in self.allow_endpoint_cidr)
+        except ValueError as error:
+            raise SettingsError(f"--allow-endpoint-cidr: {error}; give networks such as 10.20.0.0/16") from None
 
     @property
     def storage_url(self) -> str:

@@ -35,6 +35,7 @@ from onepass.apiserver import (
 )
 from onepass.apiserver.ports import Limits, VersionInfo
 from onepass.registry import catalog, clusters, defaults, selection
+from onepass.registry.destinations import Bounds
 from onepass.registry.store import Store, Write
 from onepass.registry.strategy import Actor
 from onepass.storage.sqlite import SqliteStorage, open_sqlite
@@ -173,7 +174,7 @@ async def serving_api(folder: Path, limits: Limits, port: int = 0) -> AsyncItera
     storage = await open_sqlite(folder / "onepass.db")
     stores = {
         strategy.resource.key: Store(storage, strategy, sealer=Plain())
-        for strategy in catalog.gateway(allow_loopback=True)
+        for strategy in catalog.gateway(bounds=lambda: Bounds(loopback=True))
     }
     await defaults.ensure(stores, Actor(ADMIN, NOW))
     judge = Judge(stores)
