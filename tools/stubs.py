@@ -28,13 +28,16 @@ ROOTS = (
     "envoy.config.route.v3.route_pb2",
     "envoy.extensions.access_loggers.file.v3.file_pb2",
     "envoy.extensions.access_loggers.filters.cel.v3.cel_pb2",
+    "envoy.extensions.access_loggers.stream.v3.stream_pb2",
     "envoy.extensions.filters.http.credential_injector.v3.credential_injector_pb2",
+    "envoy.extensions.filters.http.ext_proc.v3.ext_proc_pb2",
     "envoy.extensions.filters.http.jwt_authn.v3.config_pb2",
     "envoy.extensions.filters.http.lua.v3.lua_pb2",
     "envoy.extensions.filters.http.rbac.v3.rbac_pb2",
     "envoy.extensions.filters.http.router.v3.router_pb2",
     "envoy.extensions.filters.http.upstream_codec.v3.upstream_codec_pb2",
     "envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2",
+    "envoy.extensions.formatter.req_without_query.v3.req_without_query_pb2",
     "envoy.extensions.http.early_header_mutation.header_mutation.v3.header_mutation_pb2",
     "envoy.extensions.http.injected_credentials.generic.v3.generic_pb2",
     "envoy.extensions.network.dns_resolver.cares.v3.cares_dns_resolver_pb2",
@@ -45,6 +48,7 @@ ROOTS = (
     "envoy.extensions.upstreams.http.v3.http_protocol_options_pb2",
     "envoy.service.discovery.v3.ads_pb2",
     "envoy.service.discovery.v3.discovery_pb2",
+    "envoy.service.ext_proc.v3.external_processor_pb2",
 )
 
 

@@ -34,6 +34,7 @@ class Gateway:
     url: str
     process: subprocess.Popen[str]
     output: list[str] = field(default_factory=list)
+    records: list[str] = field(default_factory=list)  # standard output, where that is apart from what people read
 
     @property
     def kubeconfig(self) -> Path:
@@ -139,21 +140,25 @@ class Gateway:
 
 
 @contextmanager
-def running(data_dir: Path, *options: str, port: int = 0, env: Mapping[str, str] | None = None) -> Iterator[Gateway]:
-    """`onepass up` from its ready line on; stopped at the end."""
+def running(
+    data_dir: Path, *options: str, port: int = 0, env: Mapping[str, str] | None = None, split: bool = False
+) -> Iterator[Gateway]:
+    """`onepass up` from its ready line on; stopped at the end. `split` reads that line from standard error."""
     listen = f"127.0.0.1:{port or free_port()}"
     process = subprocess.Popen(
         [str(BIN / "onepass"), "up", "--data-dir", str(data_dir), "--listen", listen, *options],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.PIPE if split else subprocess.STDOUT,
         text=True,
         env={k: v for k, v in os.environ.items() if not k.startswith(("KUBE", "ONEPASS"))}
         | {"NO_COLOR": "1"}
         | dict(env or {}),
     )
     assert process.stdout is not None
+    told = process.stderr or process.stdout
     output: list[str] = []
+    records: list[str] = []
     ready = threading.Event()
 
     def drain(lines: Iterator[str]) -> None:
@@ -163,9 +168,12 @@ def running(data_dir: Path, *options: str, port: int = 0, env: Mapping[str, str]
                 ready.set()
         ready.set()
 
-    reader = threading.Thread(target=drain, args=(iter(process.stdout),), daemon=True)
-    reader.start()
-    gateway = Gateway(data_dir, f"https://{listen}", process, output)
+    readers = [threading.Thread(target=drain, args=(iter(told),), daemon=True)]
+    if split:
+        readers.append(threading.Thread(target=records.extend, args=(iter(process.stdout),), daemon=True))
+    for reader in readers:
+        reader.start()
+    gateway = Gateway(data_dir, f"https://{listen}", process, output, records)
     try:
         ready.wait(60)
         if not any(line.startswith(READY) for line in output):
@@ -179,8 +187,10 @@ def running(data_dir: Path, *options: str, port: int = 0, env: Mapping[str, str]
             process.wait()
             raise
         finally:
-            reader.join(10)
+            for reader in readers:
+                reader.join(10)
             process.stdout.close()
+            told.close()
 
 
 Start = Callable[..., Gateway]
@@ -199,9 +209,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def begin(
-            *options: str, data_dir: Path | None = None, port: int = 0, env: Mapping[str, str] | None = None
+            *options: str,
+            data_dir: Path | None = None,
+            port: int = 0,
+            env: Mapping[str, str] | None = None,
+            split: bool = False,
         ) -> Gateway:
-            return stack.enter_context(running(data_dir or tmp_path / "gw", *options, port=port, env=env))
+            return stack.enter_context(running(data_dir or tmp_path / "gw", *options, port=port, env=env, split=split))
 
         yield begin
 

@@ -67,7 +67,7 @@ def of_listener(given: Any) -> object:
         ir.Listener(**listener, issuers=issuers),
         ir.Sockets(**given["sockets"]),
         Policy(),
-        access_log=given["access_log"],
+        audit_log=given["audit_log"],
     )
     return told(resources.Builder(lambda _: "-- the gatekeeper").build(gateway), lambda _: True)
 

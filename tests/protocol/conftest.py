@@ -78,7 +78,7 @@ async def plane(authorities: Authorities, short_dir: Path) -> AsyncIterator[Plan
         client_ca=dataplane.pem(authorities.clients),
     )
     sockets = ir.Sockets(apiserver=str(short_dir / "api.sock"), probe=str(short_dir / "probe.sock"))
-    gateway = ir.Gateway(listener, sockets, Policy(), access_log=str(short_dir / "access.log"))
+    gateway = ir.Gateway(listener, sockets, Policy(), audit_log=str(short_dir / "access.log"))
     start = bootstrap.Start("test", ads=str(short_dir / "ads.sock"), admin=str(short_dir / "admin.sock"))
     running = envoy.Envoy(short_dir, bootstrap.document(start), concurrency=1)
     made = Plane(gateway, start, running, authorities)

@@ -41,6 +41,7 @@ function envoy_on_request(h)
   end
   local metadata = h:streamInfo():dynamicMetadata()
   metadata:set("onepass", "cluster", name)
+  metadata:set("onepass", "request", { cluster = name })
   local claims = metadata:get("envoy.filters.http.jwt_authn")
   if claims and claims["jwt_payload"] then headers:replace("x-user", claims["jwt_payload"]["sub"]) end
   local stream = headers:get("upgrade") or string.find(rest, "watch=1", 1, true)

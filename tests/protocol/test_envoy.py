@@ -241,7 +241,7 @@ async def test_the_prober_reaches_members_by_a_socket_of_its_own(
     assert not any(name.startswith("x-onepass") for name in seen.headers)
 
 
-async def test_the_access_log_tells_what_was_asked_and_by_whom(
+async def test_the_audit_log_tells_what_was_asked_and_by_whom(
     plane: Plane, ask: Ask, start_member: StartMember, authorities: Authorities
 ) -> None:
     await plane.members(dataplane.described(await start_member(), authorities))
@@ -249,9 +249,10 @@ async def test_the_access_log_tells_what_was_asked_and_by_whom(
         pass
     await ask("/m/prod/x")
     await plane.stop("envoy")  # which flushes
-    events = [json.loads(line) for line in dataplane.lines(plane.gateway.access_log)]
-    assert [(event["event"], event["cluster"], event["code"]) for event in events if "cluster" in event] == [
-        ("DownstreamTunnelSuccessfullyEstablished", "prod", 101),
-        ("DownstreamEnd", "prod", 101),
-        ("DownstreamEnd", "prod", 200),
+    events = [json.loads(line) for line in dataplane.lines(plane.gateway.audit_log)]
+    told = [(e["stage"], e["annotations"].get("access.karpor.io/cluster"), e["responseStatus"]["code"]) for e in events]
+    assert [event for event in told if event[1]] == [
+        ("ResponseStarted", "prod", 101),
+        ("ResponseComplete", "prod", 101),
+        ("ResponseComplete", "prod", 200),
     ]

@@ -107,6 +107,17 @@ def cooked(text: str) -> str:
     return text.encode("latin-1").decode("utf-8", "replace")
 
 
+def plain(value: Any) -> Any:
+    """A Lua value as JSON would have it, as Envoy makes a protobuf Value of it."""
+    if isinstance(value, str):
+        return cooked(value)
+    if lupa.luajit21.lua_type(value) != "table":
+        return value
+    if list(value) == list(range(1, len(value) + 1)) and len(value):
+        return [plain(item) for item in value.values()]
+    return {cooked(key): plain(item) for key, item in value.items()}
+
+
 @dataclass(frozen=True)
 class Certificate:
     """A client certificate as Envoy tells of it."""
@@ -127,7 +138,7 @@ class Outcome:
     """What became of one request: the headers it went on with, or the answer that ended it."""
 
     headers: list[tuple[str, str]]
-    metadata: dict[str, str]
+    metadata: dict[str, Any]
     code: int = 0  # 0: it went on
     body: str = ""
     answer: dict[str, str] = field(default_factory=dict)
@@ -170,7 +181,7 @@ class Gate:
         self.globals.envoy_on_request(handle)
         outcome = Outcome(
             [(cooked(pair[1]), cooked(pair[2])) for pair in listed.values()],
-            {key: cooked(value) for key, value in (metadata["onepass"] or to({})).items()},
+            plain(metadata["onepass"] or to({})),
             logged=handle.logged or "",
         )
         if handle.answer:

@@ -17,9 +17,22 @@ def test_a_member_request_goes_to_the_member_with_its_inner_path_and_query() -> 
     assert seen.one("x-envoy-upstream-stream-duration-ms") == "59500"
     assert seen.all("x-remote-user") == seen.all("impersonate-user") == []
     assert seen.metadata == {
-        "user": "bob", "groups": "dev,qa team,system:authenticated", "cluster": "prod", "verb": "list",
-        "path": "/api/v1/namespaces/default/pods", "decision": "allow", "pass": "reader",
-    }  # fmt: skip
+        "cluster": "prod",
+        "request": {
+            "requestURI": f"{PROD}/api/v1/namespaces/default/pods?limit=500&labelSelector=a%3Db",
+            "verb": "list",
+            "user": {
+                "username": "bob",
+                "groups": ["dev", "qa team", "system:authenticated"],
+                "extra": {"authentication.kubernetes.io/credential-id": ["X509SERIAL=1ab"]},
+            },
+            "objectRef": {"resource": "pods", "namespace": "default", "apiVersion": "v1"},
+            "cluster": "prod",
+            "decision": "allow",
+            "reason": 'allowed by Pass "reader"',
+            "pass": "reader",
+        },
+    }
 
 
 def test_the_alias_path_leads_to_the_same_member() -> None:
@@ -116,7 +129,9 @@ def test_a_denial_says_what_and_how() -> None:
         "--verbs get --resource deployments -o FILE",
     )
     assert json.loads(outcome.body)["details"] == {"name": "web", "group": "apps", "kind": "deployments"}
-    assert outcome.metadata["decision"] == "deny"
+    told = outcome.metadata["request"]
+    assert (told["decision"], told["reason"]) == ("forbid", json.loads(outcome.body)["message"])
+    assert "pass" not in told
 
 
 def test_whether_a_cluster_exists_is_told_only_to_those_who_may_list_clusters() -> None:

@@ -40,6 +40,6 @@ def test_ten_thousand_subjects_and_five_thousand_clusters_load() -> None:
     gate = Gate(policy, NOW)
     path = "/apis/cluster.karpor.io/v1beta1/clusters/c4999/proxy/api/v1/pods"
     assert gate.request("GET", path, certificate=Certificate("u9999")).one("x-onepass-member") == "member/c4999"
-    assert gate.request("GET", path, certificate=Certificate("x", ("one",))).metadata["pass"] == "all"
-    assert gate.request("GET", path, certificate=Certificate("x", ("all",))).metadata["pass"] == "p4999"
+    assert gate.request("GET", path, certificate=Certificate("x", ("one",))).metadata["request"]["pass"] == "all"
+    assert gate.request("GET", path, certificate=Certificate("x", ("all",))).metadata["request"]["pass"] == "p4999"
     assert refusal(gate.request("GET", path, certificate=Certificate("u9998")))[0] == 403

@@ -29,6 +29,18 @@ def up(
     sandbox: Annotated[
         int, typer.Option(min=0, max=16, help="How many sandbox member clusters to run beside it, on loopback only.")
     ] = 0,
+    audit_log_path: Annotated[
+        str,
+        typer.Option(
+            help="The audit log, one JSON line a request; - is standard output. Default: audit.log in the data "
+            "directory.",
+            show_default=False,
+        ),
+    ] = "",
+    audit_log_maxsize: Annotated[int, typer.Option(help="Megabytes at which the audit log is set aside.")] = 100,
+    audit_log_maxbackup: Annotated[
+        int, typer.Option(help="How many audit logs that were set aside are kept; 0 keeps all.")
+    ] = 10,
     name: Annotated[
         list[str] | None,
         typer.Option(help="A further DNS name or IP address for the gateway's certificate; repeatable."),
@@ -74,6 +86,7 @@ def up(
             listen=settings.Listen.parse(listen),
             storage=storage,
             sandbox=sandbox,
+            audit=settings.Audit(audit_log_path, audit_log_maxsize, audit_log_maxbackup),
             names=tuple(name or ()),
             allow_endpoint_cidr=tuple(allow_endpoint_cidr or ()),
             max_memory=max_memory << 20,

@@ -3,7 +3,7 @@
 -- onepass.gateway.tables puts the policy tables, requestinfo.lua and rules.lua before this file. Envoy gives header names
 -- in lower case. Every refusal is a Status (meta/v1), as kube-apiserver's.
 
-local policy, requestinfo, rules = policy, onepass.requestinfo, onepass.rules
+local policy, requestinfo, rules, audit = policy, onepass.requestinfo, onepass.rules, onepass.audit
 local byte, find, format, gmatch, gsub = string.byte, string.find, string.format, string.gmatch, string.gsub
 local lower, sub = string.lower, string.sub
 local concat, ipairs, max, pairs, pcall, select = table.concat, ipairs, math.max, pairs, pcall, select
@@ -85,6 +85,7 @@ local function impersonation(as)
   local imp, unknown, asked = { user = "", groups = {}, uid = "", extra = {} }, {}, false
   for i = 1, #as, 2 do
     local name, value = as[i], as[i + 1]
+    if not requestinfo.is_utf8(value) then return nil, name .. " is not UTF-8" end
     if name == "impersonate-user" or name == "impersonate-uid" then
       local field = sub(name, 13)
       if imp[field] ~= "" then return nil, name .. " is given more than once" end
@@ -147,7 +148,7 @@ local function read_certificate(tls)
   groups[#groups + 1] = "system:authenticated"
   local serial = gsub(lower(tls:serialNumberPeerCertificate()), "^0+", "")
   return {
-    id = { user = user, groups = groups, joined = concat(groups, ",") }, serial = serial,
+    id = { user = user, groups = groups, serial = serial }, serial = serial,
     expires = tls:expirationPeerCertificate(),
   }
 end
@@ -180,10 +181,10 @@ local function by_token(claims)
     return nil, "the service account of the token is gone"
   end
   local groups = { "system:serviceaccounts", "system:serviceaccounts:" .. namespace, "system:authenticated" }
-  return { user = user, groups = groups, uid = uid, joined = concat(groups, ",") }
+  return { user = user, groups = groups, uid = uid }
 end
 
-local ANONYMOUS = { user = "system:anonymous", groups = { "system:unauthenticated" }, joined = "system:unauthenticated" }
+local ANONYMOUS = { user = "system:anonymous", groups = { "system:unauthenticated" } }
 
 -- Who asks; or nil and why the credential does not hold.
 local function identify(info, seen, token_in_protocol, now)
@@ -202,8 +203,8 @@ end
 
 -- Ways on ------------------------------------------------------------------------------------------------------------
 
-local function to_apiserver(headers, id)
-  headers:replace("x-onepass-route", "apiserver")
+local function to_apiserver(headers, id, streams)
+  headers:replace("x-onepass-route", streams and "apiserver-stream" or "apiserver")
   headers:replace("x-remote-user", id.user)
   for _, group in ipairs(id.groups) do headers:add("x-remote-group", group) end
   if id.uid then headers:add("x-remote-uid", id.uid) end
@@ -214,11 +215,11 @@ local function is_stream(a, seen, query)
     or a.subresource == "log" and requestinfo.is_true(requestinfo.parameter(query, "follow"))
 end
 
-local function to_member(h, headers, seen, id, target, a, path, query, imp, as_user, ends)
+local function to_member(h, headers, seen, id, target, streams, path, query, imp, as_user, ends)
   headers:replace(":path", target.prefix .. path .. (query and "?" .. query or ""))
   headers:replace(":authority", target.authority)
   headers:replace("x-onepass-member", target.cluster)
-  headers:replace("x-onepass-route", is_stream(a, seen, query or "") and "stream" or "member")
+  headers:replace("x-onepass-route", streams and "stream" or "member")
   if as_user and not imp then
     headers:replace("impersonate-user", id.user)
     for _, group in ipairs(id.groups) do
@@ -231,9 +232,18 @@ local function to_member(h, headers, seen, id, target, a, path, query, imp, as_u
   end
 end
 
--- nil to go on; or a refusal: code, message, and the attributes of what is refused.
-local function admit(h)
+-- What the control plane is told of a stream (onepass.companion): all that it takes to judge the stream again.
+local function announce(metadata, seen, id, cluster, inner, query, as_user)
+  metadata:set("onepass", "stream", {
+    method = seen.method, cluster = cluster, path = inner, query = audit.printable(query or ""),
+    upgrade = seen.upgrade or false, as = seen.as, serial = id.serial, as_user = as_user or false,
+  })
+end
+
+-- nil to go on; or a refusal: code, message, and the attributes of what is refused. `told` gets what the audit log says.
+local function admit(h, told)
   local headers, info, now = h:headers(), h:streamInfo(), time()
+  local metadata = info:dynamicMetadata()
   local seen, drop = survey(headers)
   for _, name in ipairs(drop) do headers:remove(name) end
   local token_in_protocol = false
@@ -247,47 +257,58 @@ local function admit(h)
   local raw, query = seen.path or "", nil
   local mark = find(raw, "?", 1, true)
   if mark then raw, query = sub(raw, 1, mark - 1), sub(raw, mark + 1) end
+  told.requestURI, told.verb = audit.request_uri(raw, query), lower(seen.method)
   local decoded, wire = requestinfo.decode(raw)
   if not decoded then return 400, wire end
 
   local id, why = identify(info, seen, token_in_protocol, now)
   if not id then return 401, why end
-  local metadata = info:dynamicMetadata()
-  metadata:set("onepass", "user", id.user)
-  metadata:set("onepass", "groups", id.joined)
+  told.user = audit.user(id)
 
   local cluster, inner = requestinfo.member(decoded)
-  if not cluster then return to_apiserver(headers, id) end
-  if id == ANONYMOUS then return 401, "a request to a member cluster needs a credential" end
-  local a, malformed = requestinfo.attributes(seen.method, inner, query or "", seen.upgrade)
-  if not a then return 400, malformed end
+  local a, malformed = requestinfo.attributes(seen.method, inner or decoded, query or "", seen.upgrade)
   local imp, unreadable, unknown
   if seen.as then
     imp, unreadable, unknown = impersonation(seen.as)
     if unreadable then return 400, unreadable end
-    for _, name in ipairs(unknown) do headers:remove(name) end
+    told.impersonatedUser = imp and audit.impersonated(imp)
   end
+  if a then told.verb, told.objectRef = a.verb, audit.object(a) end
+  if not cluster then
+    if a and a.verb == "watch" then announce(metadata, seen, id, nil, decoded, query) end
+    return to_apiserver(headers, id, a and a.verb == "watch")
+  end
+  told.cluster = cluster
+  if id == ANONYMOUS then return 401, "a request to a member cluster needs a credential" end
+  if not a then return 400, malformed end
+  for _, name in ipairs(unknown or {}) do headers:remove(name) end
 
   local code, message, origin, as_user, ends, here =
     rules.decide(id, cluster, seen.method, a, seen.upgrade, now, imp)
-  metadata:set("onepass", "cluster", cluster)
-  metadata:set("onepass", "verb", a.verb)
-  metadata:set("onepass", "path", inner)
-  metadata:set("onepass", "decision", code == 200 and "allow" or "deny")
   if code ~= 200 then return code, message, code == 403 and a or nil end
-  metadata:set("onepass", "pass", origin)
+  told.decision = "allow"
+  told.reason, told.pass = audit.allowed(origin)
   if here then return to_apiserver(headers, id) end
+  metadata:set("onepass", "cluster", cluster)
+  local streams = is_stream(a, seen, query or "")
+  if streams then
+    told.stream = true
+    announce(metadata, seen, id, cluster, inner, query, as_user)
+  end
   if wire ~= decoded then inner = select(2, requestinfo.member(wire)) end
-  to_member(h, headers, seen, id, policy.targets[cluster], a, inner, query, imp, as_user, ends)
+  to_member(h, headers, seen, id, policy.targets[cluster], streams, inner, query, imp, as_user, ends)
 end
 
 -- Envoy lets a request pass whose script fails: so no failure leaves this function.
 function envoy_on_request(h)
-  local ran, code, message, a = pcall(admit, h)
+  local told = {}
+  local ran, code, message, a = pcall(admit, h, told)
   if not ran then
     h:logErr("gatekeeper: " .. tostring(code))
     code, message, a = 500, "Internal error occurred: the gatekeeper failed", nil
   end
+  if code then told.decision, told.reason = "forbid", audit.reason(message) end
+  h:streamInfo():dynamicMetadata():set("onepass", "request", told)
   if not code then return end
   h:respond({ [":status"] = tostring(code), ["content-type"] = "application/json", ["cache-control"] = "no-cache, private" },
     status(code, message, details(a)))
@@ -299,7 +320,7 @@ function envoy_on_response(h)
   local code = headers:get(":status")
   if byte(code) ~= 51 or code == "304" then return end
   local known = h:streamInfo():dynamicMetadata():get("onepass")
-  if not known or not known.decision then return end
+  if not known or not known.cluster then return end
   headers:replace(":status", "502")
   headers:remove("location")
   headers:remove("content-length")

@@ -78,7 +78,7 @@ class Gateway:
     listener: Listener
     sockets: Sockets
     policy: Policy
-    access_log: str = ""  # a file on Envoy's machine; empty: none
+    audit_log: str = ""  # a file on Envoy's machine, or "-" for its standard output; empty: none
     system_trust: str = "/etc/ssl/certs/ca-certificates.crt"  # PEM file there, for members that name no CA
     bounds: Bounds = Bounds()
     members: Mapping[str, Member] = field(default_factory=dict)

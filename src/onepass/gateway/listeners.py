@@ -1,15 +1,13 @@
 """Where Envoy listens: the gateway's TLS port, and a unix socket by which the prober reaches members."""
 
-from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
-from envoy.config.core.v3 import extension_pb2, protocol_pb2, socket_option_pb2, substitution_format_string_pb2
+from envoy.config.core.v3 import extension_pb2, protocol_pb2, socket_option_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
-from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 from envoy.type.matcher.v3 import string_pb2
 
-from onepass.gateway import httpfilters, ir, proto, replies, routing, tlscontexts, upstreams
+from onepass.gateway import auditlog, httpfilters, ir, proto, replies, routing, tlscontexts, upstreams
 
 GATEWAY = "gateway"
 PROBE = "probe"
@@ -19,7 +17,7 @@ _Option = socket_option_pb2.SocketOption
 
 # What only the gateway may say of a request. Cut off before Envoy or any filter looks at it.
 _FORGEABLE_PREFIXES = ("x-onepass-", "x-remote-", "x-envoy-")
-_FORGEABLE = ("x-forwarded-client-cert", "x-forwarded-for")
+_FORGEABLE = ("x-forwarded-client-cert", "x-forwarded-for", "x-request-id")
 
 # SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT of Linux, inherited by what is accepted: a client that is
 # gone without a word is noticed after a minute, and its watch ends.
@@ -28,39 +26,18 @@ _KEEPALIVE = tuple(
     for level, name, value in ((1, 9, 1), (6, 4, 30), (6, 5, 10), (6, 6, 3))
 )
 
-_LOG_FIELDS: dict[str, proto.Value] = {
-    "time": "%START_TIME%",
-    "event": "%ACCESS_LOG_TYPE%",
-    "request": "%REQ(X-REQUEST-ID)%",
-    "peer": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
-    "user": "%DYNAMIC_METADATA(onepass:user)%",
-    "groups": "%DYNAMIC_METADATA(onepass:groups)%",
-    "cluster": "%DYNAMIC_METADATA(onepass:cluster)%",
-    "verb": "%DYNAMIC_METADATA(onepass:verb)%",
-    "path": "%DYNAMIC_METADATA(onepass:path)%",
-    "decision": "%DYNAMIC_METADATA(onepass:decision)%",
-    "pass": "%DYNAMIC_METADATA(onepass:pass)%",
-    "method": "%REQ(:METHOD)%",
-    "protocol": "%PROTOCOL%",
-    "code": "%RESPONSE_CODE%",
-    "details": "%RESPONSE_CODE_DETAILS%",
-    "flags": "%RESPONSE_FLAGS%",
-    "milliseconds": "%DURATION%",
-    "received": "%BYTES_RECEIVED%",
-    "sent": "%BYTES_SENT%",
-}
 
-
-def gateway(listener: ir.Listener, access_log: str) -> listener_pb2.Listener:
+def gateway(listener: ir.Listener, audit_log: str) -> listener_pb2.Listener:
     """The port that clients use. Nothing in it changes with clusters or policy: a changed listener drains."""
     return listener_pb2.Listener(
         name=GATEWAY,
         address=proto.tcp(listener.host, listener.port),
         per_connection_buffer_limit_bytes=proto.u32(proto.MEBIBYTE),
         socket_options=_KEEPALIVE,
+        access_log=auditlog.of_connections(audit_log) if audit_log else [],
         filter_chains=[
             listener_components_pb2.FilterChain(
-                filters=[_network(_manager(access_log))],
+                filters=[_network(_manager(audit_log))],
                 transport_socket=tlscontexts.downstream(listener),
                 transport_socket_connect_timeout=proto.seconds(10),
             )
@@ -92,7 +69,7 @@ def _network(manager: http_connection_manager_pb2.HttpConnectionManager) -> list
     )
 
 
-def _manager(access_log: str) -> http_connection_manager_pb2.HttpConnectionManager:
+def _manager(audit_log: str) -> http_connection_manager_pb2.HttpConnectionManager:
     http2 = protocol_pb2.Http2ProtocolOptions(max_concurrent_streams=proto.u32(250))
     http2.MergeFrom(upstreams.HTTP2)
     return _Manager(
@@ -123,9 +100,9 @@ def _manager(access_log: str) -> http_connection_manager_pb2.HttpConnectionManag
         http_filters=httpfilters.chain(),
         route_config=routing.of_gateway(),
         local_reply_config=replies.of_gateway(),
-        access_log=[_access_log(access_log)] if access_log else [],
+        access_log=auditlog.of_requests(audit_log) if audit_log else [],
         access_log_options=_Manager.HcmAccessLogOptions(
-            access_log_flush_interval=proto.seconds(300),
+            access_log_flush_interval=proto.seconds(auditlog.FIRST_RECORD),
             flush_log_on_tunnel_successfully_established=True,  # an exec is told when it begins, not only when it ends
         ),
     )
@@ -141,11 +118,3 @@ def _cut_forgeries() -> extension_pb2.TypedExtensionConfig:
     return extension_pb2.TypedExtensionConfig(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=proto.packed(cut)
     )
-
-
-def _access_log(path: str) -> accesslog_pb2.AccessLog:
-    lines = substitution_format_string_pb2.SubstitutionFormatString(
-        json_format=proto.struct(_LOG_FIELDS), omit_empty_values=True
-    )
-    config = file_pb2.FileAccessLog(path=path, log_format=lines)
-    return accesslog_pb2.AccessLog(name="envoy.access_loggers.file", typed_config=proto.packed(config))

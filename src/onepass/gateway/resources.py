@@ -51,7 +51,7 @@ class Builder:
                     CLUSTER: clusters,
                     SECRET: secrets,
                     LISTENER: {
-                        listeners.GATEWAY: _written(listeners.gateway(gateway.listener, gateway.access_log)),
+                        listeners.GATEWAY: _written(listeners.gateway(gateway.listener, gateway.audit_log)),
                         listeners.PROBE: _written(listeners.probe(gateway.sockets.probe)),
                     },
                     EXTENSION: _all(httpfilters.extensions(gateway.listener.issuers, gatekeeper)),

@@ -1,13 +1,14 @@
-"""Three static routes, and one for what was not judged. Adding a member adds no route."""
+"""Four static routes, and one for what was not judged. Adding a member adds no route."""
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
 from onepass.gateway import proto, upstreams
 
-ROUTE = "x-onepass-route"  # one of the three below, set by the gatekeeper when it has decided
+ROUTE = "x-onepass-route"  # one of the four below, set by the gatekeeper when it has decided
 MEMBER = "x-onepass-member"  # the Envoy cluster, `member/NAME`
-STREAM_ROUTE, MEMBER_ROUTE, APISERVER_ROUTE = "stream", "member", "apiserver"
+STREAM_ROUTE, MEMBER_ROUTE = "stream", "member"
+APISERVER_STREAM_ROUTE, APISERVER_ROUTE = "apiserver-stream", "apiserver"
 
 # Watches and quiet `logs -f` say nothing for a long time.
 IDLE = 3600.0
@@ -20,7 +21,7 @@ _Headers = route_components_pb2.HeaderMatcher
 
 
 def of_gateway() -> route_pb2.RouteConfiguration:
-    """The gatekeeper chooses one of the three by a header.
+    """The gatekeeper chooses one of the four by a header.
 
     A request that it has not judged, because it failed, has no such header: clients' own are cut off before.
     """
@@ -31,6 +32,7 @@ def of_gateway() -> route_pb2.RouteConfiguration:
         # upgrades to protocols that are not offered.
         direct_response=route_components_pb2.DirectResponseAction(status=500),
     )
+    own = _Action(cluster=upstreams.APISERVER, timeout=proto.seconds(0), idle_timeout=proto.seconds(IDLE))
     return _configuration(
         "gateway",
         _route(
@@ -51,10 +53,8 @@ def of_gateway() -> route_pb2.RouteConfiguration:
                 retry_policy=_safe_retry(),
             ),
         ),
-        _route(
-            APISERVER_ROUTE,
-            _Action(cluster=upstreams.APISERVER, timeout=proto.seconds(0), idle_timeout=proto.seconds(IDLE)),
-        ),
+        _route(APISERVER_STREAM_ROUTE, own),
+        _route(APISERVER_ROUTE, own),
         unjudged,
     )
 

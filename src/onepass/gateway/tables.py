@@ -38,7 +38,7 @@ def source(policy: Policy) -> str:
 def _scripts() -> str:
     """The scripts that the tables feed, each in a scope of its own."""
     here = resources.files("onepass.gateway")
-    names = ("requestinfo.lua", "rules.lua", "gatekeeper.lua")
+    names = ("requestinfo.lua", "rules.lua", "audit.lua", "gatekeeper.lua")
     return "".join(f"do -- {name}\n{here.joinpath(name).read_text(encoding='utf-8')}end\n" for name in names)
 
 

@@ -23,6 +23,7 @@ STOP_SECONDS = 5.0
 _PAUSES = (0.2, 10.0)  # the first and the longest pause before another start
 _STEADY_SECONDS = 30.0  # who ran this long begins again with the first pause
 _TAIL = 2000  # bytes of the log that are told when Envoy dies
+_FLUSH_MILLISECONDS = 1000  # how long a record of the audit log may wait for others before it is written
 _LOG_LIMIT = 16 * 1024 * 1024  # a longer log is set aside at the next start
 
 
@@ -62,11 +63,15 @@ def check_port(host: str, port: int) -> None:
 
 @dataclass(slots=True)
 class Envoy:
-    """One supervised Envoy. `directory` gets its bootstrap and its log; `concurrency` is its number of workers."""
+    """One supervised Envoy. `directory` gets its bootstrap and its log; `concurrency` is its number of workers.
+
+    With `stdout` it shares the supervisor's standard output, where it writes the audit log and nothing else.
+    """
 
     directory: Path
     bootstrap: str
     concurrency: int
+    stdout: bool = False
     starts: int = field(default=0, init=False)
     pid: int | None = field(default=None, init=False)
 
@@ -83,6 +88,7 @@ class Envoy:
             *(str(program), "--config-path", str(config), "--concurrency", str(self.concurrency)),
             # Each data directory has an Envoy of its own, which takes over nothing from another.
             *("--disable-hot-restart", "--log-level", "warning"),
+            *("--file-flush-interval-msec", str(_FLUSH_MILLISECONDS)),
         ]
         first, longest = _PAUSES
         pause = first
@@ -102,7 +108,7 @@ class Envoy:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-I", "-S", envoylauncher.__file__, str(os.getpid()), *command),
                     stdin=asyncio.subprocess.DEVNULL,
-                    stdout=output,
+                    stdout=None if self.stdout else output,
                     stderr=output,
                     start_new_session=True,  # Ctrl-C is for the supervisor, which ends things in order
                 )

@@ -14,10 +14,10 @@ READY = "onepass is ready: "  # scripts wait for a line that begins so
 
 
 class Reporter:
-    """Writes to standard output; plain lines where that is no terminal."""
+    """Writes to standard output, or to standard error where the other is taken; plain lines but for a terminal."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False, soft_wrap=True)
+    def __init__(self, *, stderr: bool = False) -> None:
+        self._console = Console(highlight=False, soft_wrap=True, stderr=stderr)
 
     def starting(self, what: str) -> None:
         """Tells what is being done, on a terminal."""

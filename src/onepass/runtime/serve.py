@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import uvloop
 
@@ -20,7 +21,8 @@ from onepass.controllers.probe import Probe
 from onepass.controllers.publish import Publish
 from onepass.controllers.sign import Sign
 from onepass.controllers.sweep import Sweep
-from onepass.gateway import bootstrap, ir, resources, tables
+from onepass.gateway import auditlog, bootstrap, ir, resources, tables
+from onepass.gateway.proto import MEBIBYTE
 from onepass.pki import tokens
 from onepass.registry import catalog, certificatesigningrequests, clusters, defaults, passes
 from onepass.registry.currentpolicy import CurrentPolicy
@@ -28,6 +30,7 @@ from onepass.registry.mirror import Mirror
 from onepass.registry.store import Store
 from onepass.runtime import envoy, gatewayapi, logs, memory, registration, statuses, trust
 from onepass.runtime.adminkubeconfig import AdminKubeconfig
+from onepass.runtime.auditfile import AuditFile
 from onepass.runtime.datadir import DataDir
 from onepass.runtime.health import Health
 from onepass.runtime.kubeconfig import Entry
@@ -53,7 +56,7 @@ def up(settings: Settings) -> None:
     data = DataDir.open(settings.data_dir)
     logs.configure(data.root / "onepass.log")
     try:
-        uvloop.run(_up(settings, data, Reporter()))
+        uvloop.run(_up(settings, data, Reporter(stderr=settings.audit_path == auditlog.STDOUT)))
     except _Told as error:
         raise SettingsError(str(error)) from error
     except BaseExceptionGroup as several:
@@ -150,6 +153,7 @@ class Server:
         """Everything that runs; what clients reach ends first. Yields the task that ends when requests succeed."""
         asker = Asker.on(self.data.socket("probe"), self.current)
         app = gatewayapi.build(self.stores, self.current.get, self.trust.accounts, self.health.checks())
+        audit = self._audit_file()
         status = {key: Statuses(store) for key, store in self.stores.items()}
         certificates = status[certificatesigningrequests.RESOURCE.key]
         parts: dict[str, Coroutine[object, object, None]] = {
@@ -163,6 +167,7 @@ class Server:
             "expire": Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
             "probe": Probe(self.mirror, status[clusters.RESOURCE.key], self.plane.peer, asker.ask).run(),
             "sweep": Sweep(self.stores).run(),
+            **({"audit": audit.run()} if audit else {}),
             "envoy": self._envoy().run(),
         }
         async with asyncio.TaskGroup() as group:
@@ -203,7 +208,21 @@ class Server:
             admin=self.data.socket("admin"),
             max_heap=self.settings.max_memory or memory.for_envoy(),
         )
-        return envoy.Envoy(self.data.envoy, bootstrap.document(start), concurrency=os.cpu_count() or 2)
+        return envoy.Envoy(
+            self.data.envoy,
+            bootstrap.document(start),
+            concurrency=os.cpu_count() or 2,
+            stdout=self.settings.audit_path == auditlog.STDOUT,
+        )
+
+    def _audit_file(self) -> AuditFile | None:
+        """What looks after the audit log, when that is a file."""
+        chosen, path = self.settings.audit, self.settings.audit_path
+        if path == auditlog.STDOUT:
+            return None
+        file = AuditFile(Path(path), chosen.maxsize * MEBIBYTE, chosen.maxbackup, self.data.socket("admin"))
+        file.prepare()
+        return file
 
 
 def _frame(settings: Settings, data: DataDir, secrets: Trust) -> ir.Gateway:
@@ -219,6 +238,6 @@ def _frame(settings: Settings, data: DataDir, secrets: Trust) -> ir.Gateway:
         issuers=(issuer,),
     )
     sockets = ir.Sockets(apiserver=data.socket("apiserver"), probe=data.socket("probe"))
-    gateway = ir.Gateway(listener, sockets, Policy(), access_log=str(data.envoy / "access.log"))
+    gateway = ir.Gateway(listener, sockets, Policy(), audit_log=settings.audit_path)
     system = ssl.get_default_verify_paths().cafile
     return replace(gateway, system_trust=system) if system else gateway

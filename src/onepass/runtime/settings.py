@@ -60,6 +60,21 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """Where the audit log goes and how much of it is kept; the names are kube-apiserver's."""
+
+    path: str = ""  # "" means audit.log in the data directory, "-" standard output
+    maxsize: int = 100  # MiB at which a file is set aside
+    maxbackup: int = 10  # how many of those that were set aside are kept; 0: all of them
+
+    def __post_init__(self) -> None:
+        if self.maxsize < 1:
+            raise SettingsError(f"--audit-log-maxsize {self.maxsize}: give a number of megabytes, at least 1")
+        if self.maxbackup < 0:
+            raise SettingsError(f"--audit-log-maxbackup {self.maxbackup}: give how many files to keep, or 0 for all")
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that `onepass up` may be told."""
 
@@ -67,6 +82,7 @@ class Settings:
     listen: Listen = field(default_factory=lambda: Listen.parse(DEFAULT_LISTEN))
     storage: str = ""  # "" means sqlite in the data directory
     sandbox: int = 0  # how many sandbox member clusters to run
+    audit: Audit = field(default_factory=Audit)
     names: tuple[str, ...] = ()  # further DNS names and IP addresses for the serving certificate
     allow_endpoint_cidr: tuple[str, ...] = ()  # networks in which members may be; none means anywhere
     max_memory: int = 0  # bytes that Envoy's heap may reach; 0 means a share of what this machine or container has
@@ -96,6 +112,13 @@ class Settings:
             return tuple(ipaddress.ip_network(text) for text in self.allow_endpoint_cidr)
         except ValueError as error:
             raise SettingsError(f"--allow-endpoint-cidr: {error}; give networks such as 10.20.0.0/16") from None
+
+    @property
+    def audit_path(self) -> str:
+        """An absolute path, or "-"."""
+        if self.audit.path == "-":
+            return "-"
+        return str(Path(self.audit.path or self.data_dir / "audit.log").absolute())
 
     @property
     def storage_url(self) -> str:
