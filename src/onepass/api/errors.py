@@ -130,6 +130,10 @@ def conflict(resource: Resource, name: str, message: str = "") -> ApiError:
     )
 
 
+def apply_conflict(message: str, causes: Sequence[Cause]) -> ApiError:
+    return ApiError(409, "Conflict", message, causes=causes)
+
+
 def expired(message: str, continue_token: str = "") -> ApiError:
     return ApiError(410, "Expired", message, continue_token=continue_token)
 

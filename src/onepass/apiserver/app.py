@@ -65,7 +65,7 @@ def build(
             *OpenAPI(endpoints, version).routes(),
             *Discovery(endpoints).routes(),
             # Also what the routes above take with other methods: it finds nothing there, and says so as a Status.
-            Mount("/", Server(endpoints, admissions, limits, metrics, closing)),
+            Mount("/", Server(endpoints, admissions, limits, metrics, closing, authorize)),
         ],
         middleware=[
             Middleware(filters.Observe, metrics),

@@ -139,9 +139,14 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", JSON_TYPE).partition(";")[0].strip().lower() or JSON_TYPE
 
 
+def canonical(kind: str) -> str:
+    """The one name of a media type that has several."""
+    return _ALIASES.get(kind, kind)
+
+
 def load(body: bytes, kind: str, depth: int) -> JSON:
     """A parsed body of the media type `kind`. Raises bad_request and unsupported_media_type."""
-    kind = _ALIASES.get(kind, kind)
+    kind = canonical(kind)
     if kind == YAML_TYPE:
         return _load_yaml(body, depth)
     if kind == protobuf.TYPE:

@@ -5,7 +5,7 @@ import copy
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from starlette.requests import Request
@@ -17,13 +17,13 @@ from onepass.access.identity import Identity
 from onepass.api import errors, meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
-from onepass.apiserver import encoding, parameters, patches, printers, questions
+from onepass.apiserver import encoding, filters, parameters, patches, printers, questions, strictness
 from onepass.apiserver.encoding import Media
 from onepass.apiserver.endpoints import Endpoints, resource_of
 from onepass.apiserver.metrics import Metrics
-from onepass.apiserver.ports import Admission, Attempt, Connect, Kindless, Limits
+from onepass.apiserver.ports import Admission, Attempt, Authorizer, Connect, Kindless, Limits
 from onepass.apiserver.watching import Stream
-from onepass.registry import reads, selection
+from onepass.registry import fieldowners, reads, selection
 from onepass.registry.store import Event, Listing, Selection, Store, Write, Written
 
 _META = "meta.k8s.io"
@@ -48,6 +48,7 @@ class Server:
     limits: Limits
     metrics: Metrics
     closing: asyncio.Event
+    authorize: Authorizer
     clock: Callable[[], float] = time.time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,10 +141,11 @@ class Call:
     async def body(self) -> bytes:
         return await encoding.read(self.request, self.server.limits.body)
 
-    async def sent(self) -> Object:
-        """The object in the body."""
-        kind = encoding.media_type(self.request)
-        return encoding.load_object(await self.body(), kind, self.server.limits.depth)
+    async def sent(self, write: Write) -> tuple[Object, Write]:
+        """The object in the body, and the options with what is odd in it."""
+        kind, body = encoding.media_type(self.request), await self.body()
+        obj = encoding.load_object(body, kind, self.server.limits.depth)
+        return obj, replace(write, odd=strictness.asked(write.field_validation, body, kind))
 
     def attempt(self, obj: Object | None, old: Object | None) -> Attempt:
         operation: Literal["CREATE", "UPDATE", "DELETE"]
@@ -258,14 +260,14 @@ async def _watch(call: Call) -> ASGIApp:
 
 
 async def _create(call: Call) -> ASGIApp:
-    media, write, obj = call.media(_ONE), call.write(), await call.sent()
+    media, (obj, write) = call.media(_ONE), await call.sent(call.write())
     await call.server.admit(call.attempt(obj, None))
     written = await call.store.create(call.namespace, obj, write)
     return call.shown(written.obj, media, 201, written.warnings)
 
 
 async def _update(call: Call) -> ASGIApp:
-    media, write, obj = call.media(_ONE), call.write(), await call.sent()
+    media, (obj, write) = call.media(_ONE), await call.sent(call.write())
     if not meta.name(obj):
         told = f"the name of the object ({call.asked.name} based on URL) was undeterminable: name must be provided"
         raise errors.bad_request(told)
@@ -275,9 +277,38 @@ async def _update(call: Call) -> ASGIApp:
 
 async def _patch(call: Call) -> ASGIApp:
     media, write, kind = call.media(_ONE), call.write(), encoding.media_type(call.request)
-    change = patches.parse(kind, await call.body(), call.store.strategy.model, call.server.limits)
-    written = await _changed(call, change, write)
-    return call.shown(written.obj, media, warnings=written.warnings)
+    patches.check_options(kind, call.query)
+    body, strategy = await call.body(), call.store.strategy
+    write = replace(write, form="patch", odd=strictness.asked(write.field_validation, body, kind))
+    if kind != patches.APPLY:
+        written = await _changed(call, patches.parse(kind, body, strategy.model, call.server.limits), write)
+        return call.shown(written.obj, media, warnings=written.warnings)
+    config, force = patches.configuration(body, call.server.limits), parameters.flag(call.query.get("force"))
+    write = replace(write, form="apply", config=config, force=force)
+    change = fieldowners.applying(strategy, write)
+    for _ in range(_TRIES):
+        try:
+            written, code = await _changed(call, change, write), 200
+        except ApiError as absent:
+            if absent.code != 404 or call.asked.subresource:
+                raise
+            try:
+                written, code = await _begun(call, change, write), 201
+            except ApiError as taken:
+                if taken.reason != "AlreadyExists":
+                    raise
+                continue
+        return call.shown(written.obj, media, code, written.warnings)
+    raise errors.conflict(strategy.resource, call.asked.name)
+
+
+async def _begun(call: Call, change: patches.Change, write: Write) -> Written:
+    """Create what is applied and not there, which takes the right to create. Raises already_exists."""
+    await filters.require(call.server.authorize, call.identity, replace(call.asked, verb="create"))
+    obj, name = change({}), call.asked.name
+    patches.check_new(call.store.strategy.resource, obj, name)
+    await call.server.admit(call.attempt(obj, None))
+    return await call.store.create(call.namespace, obj, write)
 
 
 async def _changed(call: Call, change: patches.Change, write: Write) -> Written:

@@ -22,7 +22,7 @@ from onepass.apiserver.ports import VersionInfo
 
 _PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _REFERENCE = "#/components/schemas/"
-_NOT_IN_OPENAPI = ("$defs", "title", "const", "default", "examples")
+_NOT_IN_OPENAPI = ("$defs", "title", "const", "examples")
 _PATHS = (
     # action, method, on one object, verb that must be served
     ("list", "get", False, "list"),
@@ -294,7 +294,7 @@ def _told(node: Object, prefix: str) -> Object:
                 told["allOf"] = [*parts]
             else:
                 told = {**parts[0], **told}
-        elif key not in _NOT_IN_OPENAPI:
+        elif key not in _NOT_IN_OPENAPI and not (key == "default" and value in (None, "")):
             told[key] = value
     # A reference stands alone in OpenAPI 3.0; what is said beside it needs allOf.
     if "$ref" in told and len(told) > 1:

@@ -72,23 +72,39 @@ def apply(original: Object, patch: Object, schema: Schema) -> Object:
         return {k: _clean(v) for k, v in patch.items() if k != _PATCH}
     if directive == "delete":
         return {}
-    if directive not in (None, "merge"):
+    if directive is not None:
         raise _bad(f"unknown {_PATCH} directive {directive!r}")
-    patch = {k: v for k, v in patch.items() if k != _PATCH}
+    patch = dict(patch)
     _retain(original, patch)
     orders = {key.removeprefix(_ORDER): patch.pop(key) for key in list(patch) if key.startswith(_ORDER)}
     for key in [key for key in patch if key.startswith(_DELETE_FROM)]:
         _delete_primitives(original, key.removeprefix(_DELETE_FROM), patch.pop(key))
     for key, value in patch.items():
-        if value is None:
-            original.pop(key, None)
+        current = original.get(key)
+        if value is None or (not _alike(current, value) and _is_directive(value)):
+            original.pop(key, None)  # a directive has nothing to act on
+        elif _alike(current, value):
+            original[key] = _merged(current, value, schema.field(key), orders.get(key))
         else:
-            original[key] = _merged(original.get(key), value, schema.field(key), orders.get(key))
+            original[key] = _added(value, orders.get(key), schema.field(key).merge_key)
     for key in orders.keys() - patch.keys():
         current = original.get(key)
         if isinstance(current, list):
             original[key] = _ordered(current, _list(orders[key]), current, schema.field(key).merge_key)
     return original
+
+
+def _alike(original: JSON, value: JSON) -> bool:
+    """Whether there is something of the same sort to merge a value into."""
+    return any(isinstance(original, sort) and isinstance(value, sort) for sort in (dict, list))
+
+
+def _added(value: JSON, order: JSON, key: str) -> JSON:
+    added = _clean(value)
+    if order is None or not isinstance(added, list):
+        return added
+    _check_order(added, _list(order), key)
+    return _ordered(added, _list(order), [], key)
 
 
 def _merged(original: JSON, value: JSON, schema: Schema, order: JSON) -> JSON:
@@ -123,7 +139,7 @@ def _merge_maps(before: list[JSON], value: list[JSON], key: str, schema: Schema)
         if not isinstance(item, dict):
             raise _bad("the elements of a list are of different types")
         directive = item.get(_PATCH)
-        if directive is None or (directive == "merge" and key in item):
+        if directive is None:
             wanted.append(item)
         elif directive == "delete":
             merged = [old for old in merged if _key_of(old, key) != _required(item, key)]
@@ -179,7 +195,7 @@ def _ordered(merged: list[JSON], wanted: Sequence[JSON], before: Sequence[JSON],
     woven: list[JSON] = []
     for item in named:
         here = place(item, old)
-        while others and not 0 <= here < place(others[0], old):
+        while others and place(others[0], old) < here:  # so what is new comes before all that the patch does not name
             woven.append(others.pop(0))
         woven.append(item)
     return woven + others
@@ -206,8 +222,9 @@ def _is_directive(item: JSON) -> bool:
 def _clean(value: JSON) -> JSON:
     """A value that is new to the object, without the directives and nulls that have nothing to act on."""
     if isinstance(value, dict):
-        return {k: _clean(v) for k, v in value.items() if v is not None and not k.startswith(("$patch", "$retainKeys"))}
-    return [_clean(item) for item in value] if isinstance(value, list) else value
+        kept = {k: v for k, v in value.items() if not k.startswith((_RETAIN, _DELETE_FROM, _ORDER))}
+        return {k: _clean(v) for k, v in kept.items() if v is not None and not _is_directive(v)}
+    return [_clean(item) for item in value if not _is_directive(item)] if isinstance(value, list) else value
 
 
 def _list(value: JSON) -> list[JSON]:

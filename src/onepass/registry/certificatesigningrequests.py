@@ -197,6 +197,7 @@ STRATEGY = Strategy(
         Column("Condition", _condition_cell),
     ),
     subresources={"approval": ("status.conditions",), "status": ("status",)},
+    unmanaged=("spec.username", "spec.uid", "spec.groups", "spec.extra"),
     prepare_create=_on_create,
     prepare_update=_on_update,
     prepare_delete=_on_delete,

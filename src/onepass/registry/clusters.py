@@ -23,6 +23,8 @@ def strategy(
         columns=_COLUMNS,
         subresources={"status": ("status",)},
         conceal=credentials.conceal(RESOURCE),
+        marked=credentials.marked,
+        unmanaged=("spec.access.credential.fingerprint",),
         validate=_validator(bounds, exec_allowed),
         warn=_warn,
     )

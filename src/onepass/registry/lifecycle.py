@@ -1,7 +1,6 @@
 """What a write does to the metadata of any object (k8s.io/apiserver/pkg/registry/rest).
 
-Pure: times, names and uids come in. Server-side apply, when it comes, keeps managedFields here: until then a client's
-are dropped, so that none is stored that is not true.
+Pure: times, names and uids come in. Who manages which field is told in `fieldowners`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +52,12 @@ def typed(strategy: Strategy, obj: Object, namespace: str) -> Object:
         )
     if resource.namespaced and not namespace:
         raise errors.bad_request("an empty namespace may not be set when a resource name is provided")
-    kept: Object = {k: v for k, v in metadata.items() if k != "namespace" and v not in ("", None, {}, [])}
+    kept: Object = {
+        k: v
+        for k, v in metadata.items()
+        if k != "namespace"
+        and (v not in ("", None, {}, []) or (k == "managedFields" and v == []))  # [] asks for a reset
+    }
     placed: Object = {"namespace": namespace} if resource.namespaced else {}
     rest = {k: v for k, v in obj.items() if k not in ("apiVersion", "kind", "metadata")}
     return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {**kept, **placed}, **rest}
@@ -75,7 +79,8 @@ def born(strategy: Strategy, obj: Object, *, uid: str, now: float) -> Object:
 def merged(strategy: Strategy, old: Object, new: Object, subresource: str) -> Object:
     """What a write through the object, or through one of its subresources, may change; the rest stays as stored."""
     if subresource:
-        result = old
+        ours = {k: v for k, v in meta.section(old, "metadata").items() if k != "managedFields"}
+        result: Object = {**old, "metadata": ours}
         for path in strategy.subresources[subresource]:
             result = _with(result, path.split("."), _at(new, path.split(".")))
         return result
@@ -84,7 +89,7 @@ def merged(strategy: Strategy, old: Object, new: Object, subresource: str) -> Ob
         for path in owned:
             result = _with(result, path.split("."), _at(old, path.split(".")))
     theirs = {k: v for k, v in meta.section(new, "metadata").items() if k not in _SERVERS}
-    ours = {k: v for k, v in meta.section(old, "metadata").items() if k in _SERVERS}
+    ours = {k: v for k, v in meta.section(old, "metadata").items() if k in _SERVERS and k != "managedFields"}
     return {**result, "metadata": {**theirs, **ours}}
 
 

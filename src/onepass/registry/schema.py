@@ -1,7 +1,7 @@
 """Holds an object against its kind's model: types, required fields, defaults, and fields the kind does not have."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -11,6 +11,7 @@ from onepass.api.errors import Cause
 from onepass.api.meta import JSON, Object, Resource, name
 from onepass.registry import causes
 
+_YAML_LINE = "line "  # how what is odd in a YAML text is told, in contrast to a JSON text
 _TYPES = {
     "string_type": "string",
     "int_type": "integer",
@@ -49,12 +50,26 @@ def conform(model: type[BaseModel], resource: Resource, obj: Object) -> tuple[Ob
     return cast(Object, parsed.model_dump(mode="json", by_alias=True, exclude_none=True)), unknown
 
 
-def strict(resource: Resource, unknown: Sequence[str]) -> errors.ApiError:
-    """The refusal of unknown fields when the client asks for `fieldValidation=Strict`."""
-    told = ", ".join(warnings(unknown))
+def strict(resource: Resource, told: Sequence[str], kind: Literal["object", "patch", "apply"]) -> errors.ApiError:
+    """The refusal of what only `fieldValidation=Strict` refuses; `told` as a warning tells each.
+
+    A patch is refused in the words of a real server, except that they leave out the patched object, which a real one
+    repeats whole.
+    """
+    lines = [line for line in told if line.startswith(_YAML_LINE)]
+    together = ["yaml: unmarshal errors:\n" + "\n".join(f"  {line}" for line in lines)] if lines else []
+    why = ", ".join([*together, *[line for line in told if line not in lines]])
+    if kind == "apply":
+        return errors.bad_request(
+            f"error strict decoding patch: {'error converting YAML to JSON: ' * bool(lines)}{why}"
+        )
+    if kind == "patch":
+        told_as = f"Invalid value: strict decoding error: {why}"
+        causes = [Cause("FieldValueInvalid", told_as, "patch")]
+        return errors.ApiError(422, "Invalid", f' "" is invalid: patch: {told_as}', causes=causes)
     return errors.bad_request(
         f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-        f"strict decoding error: {told}"
+        f"strict decoding error: {why}"
     )
 
 

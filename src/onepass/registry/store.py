@@ -6,14 +6,16 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import Protocol
 
 from onepass.api import errors, meta
 from onepass.api.errors import ApiError
-from onepass.api.meta import Object
-from onepass.registry import causes, lifecycle, reads, records, schema
+from onepass.api.meta import JSON, Object
+from onepass.registry import causes, fieldowners, lifecycle, reads, records, schema
+from onepass.registry.fieldowners import Write
+from onepass.registry.fields import typedvalues
 from onepass.registry.reads import Event, Listing, Selection
-from onepass.registry.strategy import Actor, Strategy
+from onepass.registry.strategy import Strategy
 from onepass.storage.interface import Compacted, Conflict, Op, Record, Storage, StorageError
 
 __all__ = ["Event", "Listing", "Sealer", "Selection", "Store", "Write", "Written"]
@@ -30,16 +32,6 @@ class Sealer(Protocol):
     def seal(self, secret: bytes, context: bytes) -> bytes: ...
 
     def unseal(self, sealed: bytes, context: bytes) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Options of a write (meta/v1 CreateOptions, UpdateOptions, PatchOptions)."""
-
-    actor: Actor
-    dry_run: bool = False
-    field_validation: Literal["Strict", "Warn", "Ignore"] = "Warn"
-    subresource: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +190,9 @@ class Store:
         return self._sealer.unseal(record.value, _context(key, uid))
 
     async def _create(self, namespace: str, obj: Object, write: Write) -> Written:
+        given = meta.section(obj, "metadata").get("managedFields")
         born = lifecycle.born(self.strategy, obj, uid=str(uuid.uuid4()), now=write.actor.now)
-        checked = self._checked(born, None, write)
+        checked = self._checked(born, None, given, write)
         name = meta.name(checked.obj)
         key = self._key(namespace, name)
         ops = [Op(key, records.encode(checked.obj), 0), *self._secret_ops(key, checked.obj, checked.secret or b"")]
@@ -249,24 +242,28 @@ class Store:
 
     def _changed(self, old: Object, new: Object, write: Write) -> _Checked:
         self._expect(old, meta.uid(new), meta.text(meta.section(new, "metadata"), "resourceVersion"))
-        checked = self._checked(lifecycle.merged(self.strategy, old, new, write.subresource), old, write)
-        return _Checked(lifecycle.counted(self.strategy, old, checked.obj), checked.secret, checked.warnings)
+        given = meta.section(new, "metadata").get("managedFields")
+        checked = self._checked(lifecycle.merged(self.strategy, old, new, write.subresource), old, given, write)
+        obj = fieldowners.settled(old, lifecycle.counted(self.strategy, old, checked.obj))
+        return _Checked(obj, checked.secret, checked.warnings)
 
-    def _checked(self, obj: Object, old: Object | None, write: Write) -> _Checked:
-        """Run the strategy's functions in their order. Raises bad_request and invalid."""
+    def _checked(self, obj: Object, old: Object | None, given: JSON, write: Write) -> _Checked:
+        """Run the strategy's functions in their order. `given` are managedFields. Raises bad_request and invalid."""
         strategy = self.strategy
         obj, unknown = schema.conform(strategy.model, strategy.resource, obj)
-        if unknown and write.field_validation == "Strict":
-            raise schema.strict(strategy.resource, unknown)
-        warnings = schema.warnings(unknown) if write.field_validation == "Warn" else ()
-        if old is None:
-            obj = strategy.prepare_create(obj, write.actor)
-        else:
-            obj = strategy.prepare_update(old, obj, write.actor)
+        odd = (*write.odd, *schema.warnings(unknown))
+        if odd and write.field_validation == "Strict":
+            raise schema.strict(strategy.resource, odd, write.form)
+        warnings = odd if write.field_validation == "Warn" else ()
         secret: bytes | None = None
         if strategy.conceal is not None and not write.subresource:
             concealed = strategy.conceal(obj, old, write.actor)
             obj, secret = concealed.obj, concealed.secret
+        obj = fieldowners.owned(strategy, old, obj, given, write)
+        if old is None:
+            obj = strategy.prepare_create(obj, write.actor)
+        else:
+            obj = strategy.prepare_update(old, obj, write.actor)
         wrong = [*lifecycle.check(strategy, obj, old), *strategy.validate(obj, old)]
         if wrong:
             raise errors.invalid(strategy.resource, meta.name(obj), wrong)
@@ -275,7 +272,7 @@ class Store:
     async def _replace(self, record: Record, old: Object, new: _Checked, write: Write) -> Written | None:
         """Write what has become of a stored object, or delete it; None when another write came first."""
         gone = lifecycle.finished(new.obj)
-        if not gone and new.secret is None and new.obj == old:
+        if not gone and new.secret is None and typedvalues.same(new.obj, old):
             return Written(old, new.warnings)
         if write.dry_run:
             return Written(new.obj, new.warnings)

@@ -48,6 +48,10 @@ def unchanged_from(_old: Object, new: Object, _actor: Actor) -> Object:
     return new
 
 
+def as_it_is(obj: Object) -> Object:
+    return obj
+
+
 def nothing_wrong(_obj: Object, _old: Object | None) -> Sequence[Cause]:
     return ()
 
@@ -71,17 +75,21 @@ class Strategy:
     # How a subresource that shares the object is written: "status" takes only .status from the new object.
     # A write to the object itself takes everything but the fields that the subresources own.
     subresources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # name -> top-level fields it owns
+    # Takes write-only fields out; gets the new object and the stored (already concealed) one if any, and returns what
+    # may be seen. Raises ApiError to refuse (for example an endpoint changed without them).
+    conceal: Callable[[Object, Object | None, Actor], Concealed] | None = None
+    # The (concealed) object with a mark, never the value, where each write-only field stands, so that it can be told
+    # who manages the field and whether it has changed.
+    marked: Callable[[Object], Object] = as_it_is
+    unmanaged: tuple[str, ...] = ()  # fields that the server decides, so that nobody manages them
     prepare_create: Callable[[Object, Actor], Object] = unchanged
     prepare_update: Callable[[Object, Object, Actor], Object] = unchanged_from
+    validate: Callable[[Object, Object | None], Sequence[Cause]] = nothing_wrong
+    warn: Callable[[Object], Sequence[str]] = nothing_odd
     # May raise ApiError to keep the object, and may alter the last state of one that has to wait for its finalizers.
     prepare_delete: Callable[[Object, Actor], Object] = unchanged
     # Seconds that a deleted object stays, marked, for whoever has to take it down; gets what the client asked for.
     grace: Callable[[Object, int | None], int] = at_once
-    # Takes write-only fields out; gets the new object and the stored (already concealed) one if any, and returns what
-    # may be seen. Raises ApiError to refuse (for example an endpoint changed without them).
-    conceal: Callable[[Object, Object | None, Actor], Concealed] | None = None
-    validate: Callable[[Object, Object | None], Sequence[Cause]] = nothing_wrong
-    warn: Callable[[Object], Sequence[str]] = nothing_odd
     # Which fields a fieldSelector may name beside metadata.name and metadata.namespace: JSON path -> reader.
     selectable: Mapping[str, Callable[[Object], str]] = field(default_factory=dict)
     name_rule: Literal["subdomain", "label", "path", "rbac"] = "subdomain"

@@ -114,7 +114,7 @@ async def test_an_update_needs_the_right_name_and_version(api: Api) -> None:
 
 async def test_patches_name_what_is_taken_when_they_are_of_no_known_kind(api: Api) -> None:
     await api.make(ACCOUNTS, robot())
-    for kind in ("application/apply-patch+yaml", "application/json"):
+    for kind in ("application/apply-patch+cbor", "application/json"):
         answer = await api.send("PATCH", ROBOT, {"metadata": {}}, headers={"content-type": kind})
         assert answer.status_code == 415
         assert "strategic-merge-patch+json" in answer.json()["message"]
