@@ -23,7 +23,7 @@ from onepass.registry.strategy import Actor, Strategy
 ACTOR = Identity("alice", ())
 NOW = 1_800_000_000.0
 EXAMPLES = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

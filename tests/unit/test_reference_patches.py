@@ -19,7 +19,7 @@ from onepass.apiserver.ports import Limits
 from onepass.registry.fields import typedvalues
 
 EXAMPLES = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 SCHEMA = "example.test.v1.Gadget"
 KEYS = st.sampled_from(["a", "b", "c"])
