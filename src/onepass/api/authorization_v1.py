@@ -3,16 +3,24 @@
 from pydantic import Field
 
 from onepass.api import objectmeta
-from onepass.api.objectmeta import LabelSelectorRequirement, Model, ObjectMeta
+from onepass.api.objectmeta import Model, ObjectMeta
 
 _METADATA = Field(default_factory=ObjectMeta, description="Standard object metadata.")
 
 
-class FieldSelectorAttributes(Model):
-    """A field selector of the request in question."""
+class SelectorRequirement(Model):
+    """One requirement of a selector."""
+
+    key: str = Field("", description="The label or the field that it is about.")
+    operator: str = Field("", description="In, NotIn, Exists or DoesNotExist.")
+    values: list[str] | None = Field(None, description="Values, for In and NotIn.")
+
+
+class SelectorAttributes(Model):
+    """A field or label selector of the request in question; exactly one of the two forms."""
 
     raw_selector: str | None = Field(None, description="The selector as text.")
-    requirements: list[LabelSelectorRequirement] | None = Field(None, description="The selector as requirements.")
+    requirements: list[SelectorRequirement] | None = Field(None, description="The selector as requirements.")
 
 
 class ResourceAttributes(Model):
@@ -25,8 +33,8 @@ class ResourceAttributes(Model):
     resource: str | None = Field(None, description="Resource, in the plural; * means all.")
     subresource: str | None = Field(None, description="Subresource, if any.")
     name: str | None = Field(None, description="Name of the object; none means all.")
-    field_selector: FieldSelectorAttributes | None = Field(None, description="Field selector of the request.")
-    label_selector: FieldSelectorAttributes | None = Field(None, description="Label selector of the request.")
+    field_selector: SelectorAttributes | None = Field(None, description="Field selector of the request.")
+    label_selector: SelectorAttributes | None = Field(None, description="Label selector of the request.")
 
 
 class NonResourceAttributes(Model):

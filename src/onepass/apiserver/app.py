@@ -46,11 +46,13 @@ def build(
     aliases: Mapping[str, str] = _NOTHING,
     limits: Limits | None = None,
     registry: CollectorRegistry | None = None,
+    documents: Sequence[Route] = (),
 ) -> Starlette:
     """The ASGI application. `stores` and `kindless` are discovered in their order.
 
     `aliases` maps path prefixes to the ones that they stand for; `registry` is what `/metrics` tells, beside the
-    server's own counts. Serve it with `onepass.apiserver.serving`, which ends its watches by `state.closing`.
+    server's own counts; `documents` are more routes. Serve it with `onepass.apiserver.serving`, which ends its watches
+    by `state.closing`.
     """
     limits = limits or Limits()
     endpoints = Endpoints(stores, connects, kindless)
@@ -64,6 +66,7 @@ def build(
             Route("/metrics", metrics.answer),
             *OpenAPI(endpoints, version).routes(),
             *Discovery(endpoints).routes(),
+            *documents,
             # Also what the routes above take with other methods: it finds nothing there, and says so as a Status.
             Mount("/", Server(endpoints, admissions, limits, metrics, closing, authorize)),
         ],

@@ -11,9 +11,10 @@ from onepass.api import errors, meta
 from onepass.api.meta import Object
 from onepass.apiserver.ports import Admission, Attempt, Authorizer
 from onepass.pki import authority
-from onepass.registry import credentials
+from onepass.registry import causes, credentials, rolerules
 
 REQUESTS = "certificatesigningrequests.certificates.k8s.io"
+DECISIONS = ("Approved", "Denied", "Revoked")
 
 
 def admission(authorize: Authorizer) -> Admission:
@@ -29,8 +30,31 @@ def admission(authorize: Authorizer) -> Admission:
             await _require(authorize, attempt, "approve", signer, "user not permitted to approve requests")
         elif attempt.subresource == "status" and attempt.obj.get("status") != (attempt.old or {}).get("status"):
             await _require(authorize, attempt, "sign", signer, "user not permitted to sign requests")
+            _leaves_decisions(attempt.obj, attempt.old or {}, attempt)
 
     return admit
+
+
+def _leaves_decisions(new: Object, old: Object, attempt: Attempt) -> None:
+    """Raises invalid unless what is written through /approval is as it was: who signs does not also decide."""
+    before, after = _decisions(old), _decisions(new)
+    wrong = [
+        causes.forbidden("status.conditions", f'updates may not {what} a condition of type "{kind}"')
+        for kind in DECISIONS
+        for what, is_so in (
+            ("add", kind in after and kind not in before),
+            ("modify", kind in after and kind in before and after[kind] != before[kind]),
+            ("remove", kind in before and kind not in after),
+        )
+        if is_so
+    ]
+    if wrong:
+        raise errors.invalid(attempt.resource, attempt.name, wrong)
+
+
+def _decisions(obj: Object) -> dict[str, Object]:
+    listed = rolerules.objects(meta.section(obj, "status").get("conditions"))
+    return {meta.text(each, "type"): each for each in listed if each.get("type") in DECISIONS}
 
 
 def _asks_for_self(obj: Object, identity: Identity) -> bool:

@@ -3,7 +3,7 @@
 https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from onepass.access.attributes import Attributes
@@ -106,6 +106,10 @@ def _access(authorize: Authorizer, resource: Resource) -> Answer:
 
 
 async def _judged(obj: Object, about: Identity, authorize: Authorizer, resource: Resource) -> Object:
+    kept = ("namespace",) if resource.namespaced else ()
+    if any(value for key, value in meta.section(obj, "metadata").items() if key not in (*kept, "managedFields")):
+        told = "must be empty except for namespace" if kept else "must be empty"
+        raise _invalid(resource, "metadata", f"Invalid value: {told}")
     verdict = await authorize.allows(about, _attributes(meta.section(obj, "spec"), resource))
     status: Object = {"allowed": verdict.allowed}
     if verdict.reason:
@@ -117,12 +121,50 @@ def _attributes(spec: Object, resource: Resource) -> Attributes:
     """The request in question. Raises invalid unless exactly one of the two kinds of attributes is there."""
     asked, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     if isinstance(asked, dict) and path is None:
+        for name in ("fieldSelector", "labelSelector"):
+            if name in asked:
+                _check_selector(meta.section(asked, name), f"spec.resourceAttributes.{name}", resource)
         words = ("group", "version", "resource", "subresource", "namespace", "name")
         return Attributes(meta.text(asked, "verb"), "", True, *(meta.text(asked, word) for word in words))
     if isinstance(path, dict) and asked is None:
         return Attributes(meta.text(path, "verb"), meta.text(path, "path"), False)
     told = "Invalid value: exactly one of nonResourceAttributes or resourceAttributes must be specified"
     raise _invalid(resource, "spec.resourceAttributes", told)
+
+
+def _check_selector(selector: Object, field: str, resource: Resource) -> None:
+    """A selector narrows what is asked, and RBAC looks at no selector: it only has to be one.
+
+    Rule: k8s.io/kubernetes/pkg/apis/authorization/validation, validateFieldSelectorAttributes.
+    """
+    raw, listed = meta.text(selector, "rawSelector"), selector.get("requirements")
+    wrong: list[Cause] = []
+    if raw and listed:
+        told = f'Invalid value: "{raw}": may not specified at the same time as requirements'
+        wrong.append(Cause("FieldValueInvalid", told, f"{field}.rawSelector"))
+    if not raw and not listed:
+        told = f"Required value: when {field} is specified, requirements or rawSelector is required"
+        wrong.append(Cause("FieldValueRequired", told, f"{field}.requirements"))
+    for index, each in enumerate(listed if isinstance(listed, list) else []):
+        if isinstance(each, dict):
+            wrong += _requirement(each, f"{field}.requirements[{index}]")
+    if wrong:
+        raise errors.invalid(resource, "", wrong)
+
+
+def _requirement(given: Object, field: str) -> Iterator[Cause]:
+    """What is wrong with one requirement; an operator that is not known is let be, as newer ones may come."""
+    operator, values = meta.text(given, "operator"), given.get("values")
+    if not given.get("key"):
+        yield Cause("FieldValueRequired", "Required value: must be specified", f"{field}.key")
+    if operator in ("In", "NotIn") and not values:
+        told = "Required value: must be specified when `operator` is 'In' or 'NotIn'"
+        yield Cause("FieldValueRequired", told, f"{field}.values")
+    if operator in ("Exists", "DoesNotExist") and values:
+        told = "Forbidden: may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+        yield Cause("FieldValueForbidden", told, f"{field}.values")
+    if not operator:
+        yield Cause("FieldValueRequired", "Required value: must be specified", f"{field}.operator")
 
 
 def _self_rules(authorize: Authorizer) -> Answer:

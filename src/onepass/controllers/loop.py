@@ -56,8 +56,10 @@ class Loop:
                     group.create_task(self._work(key))
                 waiting = [due for k, due in self._due.items() if k not in self._busy and due > now]
                 timeout = min(waiting) - now if waiting else None
+                # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
                 try:
-                    await asyncio.wait_for(self._wake.wait(), timeout)
+                    async with asyncio.timeout(timeout):
+                        await self._wake.wait()
                 except TimeoutError:
                     continue
 

@@ -83,6 +83,12 @@ def _on_delete(obj: Object, actor: Actor) -> Object:
     raise errors.forbidden(told, RESOURCE, meta.name(obj))
 
 
+def ends(obj: Object) -> float | None:
+    """When the certificate that was issued ends (Unix seconds); None when there is none."""
+    certificate = _issued(obj)
+    return None if certificate is None else certificates.not_after(certificate)
+
+
 def _conditions(obj: Object) -> Mapping[str, Object]:
     """The conditions by type."""
     return {meta.text(c, "type"): c for c in rolerules.objects(meta.section(obj, "status").get("conditions"))}
@@ -138,10 +144,13 @@ def _request(spec: Object) -> Iterable[Cause]:
 
 def _decisions(obj: Object, old: Object) -> Iterable[Cause]:
     field = "status.conditions"
-    listed = rolerules.objects(meta.section(obj, "status").get("conditions"))
+    kinds = [meta.text(c, "type") for c in rolerules.objects(meta.section(obj, "status").get("conditions"))]
+    for index, kind in enumerate(kinds):
+        if not kind:
+            yield causes.required(f"{field}[{index}].type")
+        elif kind in kinds[:index]:
+            yield causes.duplicate(f"{field}[{index}].type", kind)
     now, before = _conditions(obj), _conditions(old)
-    if len(now) < len(listed):
-        yield causes.invalid(field, [meta.text(c, "type") for c in listed], "each type may stand there once")
     for kind in (APPROVED, DENIED, FAILED, REVOKED):
         if kind in before and before[kind].get("status") != now.get(kind, {}).get("status"):
             yield causes.forbidden(field, f"updates may not remove or change a condition of type {kind}")

@@ -19,6 +19,7 @@ from onepass.apiserver import (
     approval,
     authentication,
     escalation,
+    issuer,
     memberreviews,
     placement,
     reviewers,
@@ -94,9 +95,13 @@ class Accounts:
 
 
 def build(
-    stores: Mapping[str, Store], policy: GetPolicy, key: ec.EllipticCurvePrivateKey, checks: Mapping[str, Check]
+    stores: Mapping[str, Store],
+    policy: GetPolicy,
+    key: ec.EllipticCurvePrivateKey,
+    checks: Mapping[str, Check],
+    address: str,
 ) -> Starlette:
-    """The ASGI application; `stores` by Resource.key in the order of discovery."""
+    """The ASGI application; `stores` by Resource.key in the order of discovery, `address` where clients reach it."""
     own, accounts = Own(policy), Accounts(key, policy)
 
     async def current() -> Policy:
@@ -119,4 +124,5 @@ def build(
         ),
         checks=checks,
         aliases=memberreviews.ALIASES,
+        documents=issuer.routes(trust.ISSUER, address, lambda: tokens.jwks([key.public_key()])),
     )

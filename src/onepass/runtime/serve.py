@@ -15,7 +15,7 @@ import uvloop
 from onepass.access.policy import Policy
 from onepass.api.errors import ApiError
 from onepass.apiserver import serving
-from onepass.controllers import aggregate
+from onepass.controllers import aggregate, clean
 from onepass.controllers.expire import Expire
 from onepass.controllers.probe import Probe
 from onepass.controllers.publish import Publish
@@ -152,7 +152,9 @@ class Server:
     async def running(self, sandboxes: Sequence[Sandbox], reporter: Reporter) -> AsyncGenerator[asyncio.Task[None]]:
         """Everything that runs; what clients reach ends first. Yields the task that ends when requests succeed."""
         asker = Asker.on(self.data.socket("probe"), self.current)
-        app = gatewayapi.build(self.stores, self.current.get, self.trust.accounts, self.health.checks())
+        app = gatewayapi.build(
+            self.stores, self.current.get, self.trust.accounts, self.health.checks(), self.settings.listen.url
+        )
         audit = self._audit_file()
         status = {key: Statuses(store) for key, store in self.stores.items()}
         certificates = status[certificatesigningrequests.RESOURCE.key]
@@ -163,6 +165,7 @@ class Server:
             "api": serving.serve(app, serving.unix_socket(self.data.run / "apiserver.sock")),
             "ads": discovery.serve(self.ads, self.data.socket("ads")),
             "sign": Sign(self.mirror, certificates, self.trust.sign_client).run(),
+            "clean": clean.Clean(self.mirror, certificates, certificatesigningrequests.ends).run(),
             "aggregate": aggregate.Aggregate(self.mirror, status[aggregate.ROLES]).run(),
             "expire": Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
             "probe": Probe(self.mirror, status[clusters.RESOURCE.key], self.plane.peer, asker.ask).run(),

@@ -34,6 +34,14 @@ class Statuses:
         """Replace the object by what `change` makes of it, everything but its status; else as `write`."""
         await self._write(name, uid, change, "")
 
+    async def delete(self, name: str, uid: str) -> None:
+        """Delete the object. One that is gone, or another by now, or may not be deleted yet, is left alone."""
+        try:
+            await self.store.delete("", name, Write(actor()), uid=uid)
+        except ApiError as refused:
+            if refused.code not in (403, 404, 409):
+                raise
+
     async def _write(self, name: str, uid: str, change: Callable[[Object], Object], subresource: str) -> None:
         def same(obj: Object) -> Object:
             return change(obj) if meta.uid(obj) == uid else obj

@@ -27,6 +27,7 @@ from onepass.apiserver import (
     approval,
     authentication,
     escalation,
+    issuer,
     memberreviews,
     placement,
     reviewers,
@@ -200,6 +201,7 @@ async def serving_api(folder: Path, limits: Limits, port: int = 0) -> AsyncItera
         ],
         checks={"storage": check},
         aliases=memberreviews.ALIASES,
+        documents=issuer.routes("https://issuer", "https://gateway", lambda: '{"keys":[]}'),
         limits=limits,
     )
     listener = socket.create_server(("127.0.0.1", port))
