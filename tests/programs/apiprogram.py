@@ -1,4 +1,4 @@
-"""The API of `tests/protocol/api` as a program of its own, to be killed: `python -m tests.programs.apiprogram FOLDER PORT`.
+"""The API of `tests/protocol/api` as a program, to be killed: `python -m tests.programs.apiprogram FOLDER PORT`.
 
 Prints its port once it answers.
 """

@@ -100,7 +100,7 @@ class Writer:
             if found.status_code != 200:
                 return found, False
             obj: Object = found.json()
-            metadata = {**meta.section(obj, "metadata"), "labels": {"l": label, "by": "replace"}}
+            metadata: Object = {**meta.section(obj, "metadata"), "labels": {"l": label, "by": "replace"}}
             return await asked(self.client, "PUT", one, {**obj, "metadata": metadata})
         return await asked(self.client, "DELETE", one)
 
