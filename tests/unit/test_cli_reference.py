@@ -19,6 +19,8 @@ COMMANDS = [
     "up",
     "status",
     "version",
+    "explain",
+    "who-can",
     *(f"cluster {name}" for name in ("add", "import", "list", "show", "remove")),
     *(f"pass {name}" for name in ("issue", "list", "show", "revoke")),
 ]

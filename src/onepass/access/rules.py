@@ -7,7 +7,7 @@ gateway/gatekeeper.lua decides the same for members; tests/unit/test_differentia
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onepass.access import refusals, requestinfo
 from onepass.access.attributes import Attributes
@@ -63,8 +63,8 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """One rule's worth of permission for a request."""
+class Way:
+    """One binding's or one pass's worth of permission for a request."""
 
     origin: str
     mode: Mode
@@ -80,6 +80,12 @@ def allows(policy: Policy, identity: Identity, attributes: Attributes) -> Verdic
         if any(matches(rule, attributes) for rule in binding.rules):
             return Verdict(True, f"RBAC: allowed by {binding.origin}")
     return Verdict(False)
+
+
+def own_ways(policy: Policy, identity: Identity, attributes: Attributes) -> list[Way]:
+    """Every binding by which someone may make such a request to the gateway's own API."""
+    found = bindings_of(policy, identity, attributes.namespace)
+    return [Way(b.origin, "Gateway", None) for b in found if any(matches(rule, attributes) for rule in b.rules)]
 
 
 def rules_for(policy: Policy, identity: Identity, namespace: str) -> tuple[Rule, ...]:
@@ -111,14 +117,14 @@ def decide(
     carried_as = requestinfo.verb_of(method, upgrade)
     self_review = _is_self_review(attributes) and not upgrade
     free = self_review or (carried_as == "get" and _is_discovery(attributes))
-    ways = list(_ways(policy, identity, cluster, carried_as, attributes, now, free))
-    if not ways:
+    found = list(_ways(policy, identity, cluster, carried_as, attributes, now, free))
+    if not found:
         return refused
     if identity.user.startswith("system:"):
-        ways = [way for way in ways if way.mode == "Gateway"]
-        if not ways:
+        found = [way for way in found if way.mode == "Gateway"]
+        if not found:
             return Decision(403, refusals.denied(identity.user, cluster, attributes, refusals.NEVER_USERS))
-    best = max(ways, key=_Way.rank)
+    best = max(found, key=Way.rank)
     until = best.until
     for wanted in _wanted(impersonation) if impersonation else ():
         right = _impersonating(policy, identity, cluster, wanted, now)
@@ -131,17 +137,26 @@ def decide(
 
 def review(policy: Policy, identity: Identity, cluster: str, attributes: Attributes, now: float) -> Verdict:
     """What a SubjectAccessReview about a member answers: whether `decide` would carry such a request."""
+    opened = ways_to(policy, identity, cluster, attributes, now)
+    if opened:
+        return Verdict(True, f"allowed by {max(opened, key=Way.rank).origin}")
+    if attributes.verb == "impersonate" and cluster in policy.targets:
+        return Verdict(False, refusals.denied(identity.user, cluster, attributes, _never(attributes)))
+    return Verdict(False)
+
+
+def ways_to(policy: Policy, identity: Identity, cluster: str, attributes: Attributes, now: float) -> list[Way]:
+    """Every way in which someone may make such a request to a member, in the order of the policy."""
     if cluster not in policy.targets:
-        return Verdict(False)
+        return []
     if attributes.verb == "impersonate":
-        right = _impersonating(policy, identity, cluster, attributes, now)
-        return Verdict(False, right) if isinstance(right, str) else Verdict(True, f"allowed by {right.origin}")
+        return list(_acting_ways(policy, identity, cluster, attributes, now))
     carried_as = carrier(attributes.verb)
-    free = _is_self_review(attributes) or (carried_as == "get" and _is_discovery(attributes))
-    ways = list(_ways(policy, identity, cluster, carried_as, attributes, now, free))
-    if identity.user.startswith("system:"):
-        ways = [way for way in ways if way.mode == "Gateway"]
-    return Verdict(True, f"allowed by {max(ways, key=_Way.rank).origin}") if ways else Verdict(False)
+    # `kubectl auth can-i` names a namespace even for what lies in none.
+    free = _is_self_review(replace(attributes, namespace="")) or (carried_as == "get" and _is_discovery(attributes))
+    found = _ways(policy, identity, cluster, carried_as, attributes, now, free)
+    hidden = identity.user.startswith("system:")  # a member never sees these users
+    return [way for way in found if way.mode == "Gateway" or not hidden]
 
 
 def member_rules(policy: Policy, identity: Identity, cluster: str, namespace: str, now: float) -> tuple[Rule, ...]:
@@ -212,17 +227,17 @@ def grants_of(policy: Policy, identity: Identity, cluster: str | None, now: floa
 
 def _ways(
     policy: Policy, identity: Identity, cluster: str, carried_as: str, attributes: Attributes, now: float, free: bool
-) -> Iterator[_Way]:
+) -> Iterator[Way]:
     """Every way in which a request may be carried, in the order of the policy. `free`: any right at all will do."""
     target = policy.targets[cluster]
     proxy = Attributes(carried_as, "", True, CLUSTERS, "", "clusters", "proxy", "", cluster)
     for binding in bindings_of(policy, identity, ""):
         if any(matches(rule, proxy) or (free and concerns_proxy(rule, cluster)) for rule in binding.rules):
-            yield _Way(binding.origin, target.mode, None)
+            yield Way(binding.origin, target.mode, None)
     for grant in grants_of(policy, identity, cluster, now):
         if free or any(matches(rule, attributes) for rule in grant.rules):
             mode: Mode = "Impersonate" if "Impersonate" in (grant.mode, target.mode) else "Gateway"
-            yield _Way(grant.origin, mode, grant.not_after)
+            yield Way(grant.origin, mode, grant.not_after)
 
 
 def concerns_proxy(rule: Rule, cluster: str) -> bool:
@@ -270,23 +285,26 @@ def _wanted(impersonation: Identity) -> Iterable[Attributes]:
             yield Attributes("impersonate", "", True, "authentication.k8s.io", "v1", "userextras", key, "", value)
 
 
-def _impersonating(policy: Policy, identity: Identity, cluster: str, wanted: Attributes, now: float) -> _Way | str:
-    """The right to act as one user, group, uid or extra value on a member, or why there is none.
+def _impersonating(policy: Policy, identity: Identity, cluster: str, wanted: Attributes, now: float) -> Way | str:
+    """The right to act as one user, group, uid or extra value on a member, or why there is none."""
+    found = list(_acting_ways(policy, identity, cluster, wanted, now))
+    return max(found, key=Way.rank) if found else refusals.denied(identity.user, cluster, wanted, _never(wanted))
 
-    Either RBAC gives it cluster-wide (the gateway's namespaces are not the member's), or a pass does.
-    """
+
+def _acting_ways(policy: Policy, identity: Identity, cluster: str, wanted: Attributes, now: float) -> Iterator[Way]:
+    """Either RBAC gives it cluster-wide (the gateway's namespaces are not the member's), or a pass does."""
+    if _never(wanted):
+        return
+    for binding in bindings_of(policy, identity, ""):
+        if any(matches(rule, wanted) for rule in binding.rules):
+            yield Way(binding.origin, "Gateway", None)
+    for grant in grants_of(policy, identity, cluster, now):
+        if any(matches(rule, wanted) for rule in grant.rules):
+            yield Way(grant.origin, "Gateway", grant.not_after)
+
+
+def _never(wanted: Attributes) -> str:
+    """Why nobody may act as this one, whatever they hold."""
     if wanted.resource == "groups" and wanted.name.startswith("system:"):
-        return refusals.denied(identity.user, cluster, wanted, refusals.NEVER_GROUPS)
-    if wanted.resource == "users" and wanted.name == ANONYMOUS:
-        return refusals.denied(identity.user, cluster, wanted, refusals.NEVER_ANONYMOUS)
-    ways = [
-        _Way(binding.origin, "Gateway", None)
-        for binding in bindings_of(policy, identity, "")
-        if any(matches(rule, wanted) for rule in binding.rules)
-    ]
-    ways += [
-        _Way(grant.origin, "Gateway", grant.not_after)
-        for grant in grants_of(policy, identity, cluster, now)
-        if any(matches(rule, wanted) for rule in grant.rules)
-    ]
-    return max(ways, key=_Way.rank) if ways else refusals.denied(identity.user, cluster, wanted)
+        return refusals.NEVER_GROUPS
+    return refusals.NEVER_ANONYMOUS if wanted.resource == "users" and wanted.name == ANONYMOUS else ""

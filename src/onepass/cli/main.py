@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from onepass.cli import clustergroup, output, passgroup, status, up
+from onepass.cli import clustergroup, output, passgroup, questions, status, up
 from onepass.cli.failure import Failure
 from onepass.cli.options import Root
 
@@ -48,6 +48,8 @@ app.command()(up.up)
 app.command()(status.status)
 app.add_typer(clustergroup.app, name="cluster")
 app.add_typer(passgroup.app, name="pass")
+app.command()(questions.explain)
+app.command("who-can")(questions.who_can)
 app.command()(status.version)
 
 
