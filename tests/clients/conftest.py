@@ -1,11 +1,14 @@
 """Prints the client matrix when a run ends, and fails a whole run in which a row is empty without a reason."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 
 import pytest
+from tests.clients import access
+from tests.clients.access import Access, Member
 from tests.clients.matrix import Matrix
 from tests.e2e import conftest as e2e
 from tests.e2e.conftest import Gateway
+from tests.e2e.sandbox.members import Running
 from tests.programs import golang, kubemembers
 from tests.programs.gomembers import GoMember
 
@@ -78,3 +81,16 @@ def kubemember(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoMember]:
             yield member
     except golang.GoMissing as missing:
         pytest.skip(str(missing))
+
+
+def member(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+    """A sandbox member, directly and through the gateway."""
+    with Running(tmp_path_factory.mktemp("member")) as started:
+        assert started.access is not None
+        yield access.member(gateway, tmp_path_factory.mktemp("ways"), "east", started.access)
+
+
+@pytest.fixture(scope="session")
+def own(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Access]:
+    """The gateway's own API, by a certificate and by a token."""
+    return access.own(gateway, tmp_path_factory.mktemp("own"), "sandbox-1")

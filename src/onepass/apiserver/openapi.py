@@ -16,11 +16,10 @@ from starlette.routing import Route
 
 from onepass.api import errors, meta
 from onepass.api.meta import JSON, Object, Resource
-from onepass.apiserver import encoding, patches
+from onepass.apiserver import encoding, openapiproto, patches
 from onepass.apiserver.endpoints import Endpoints, base
 from onepass.apiserver.ports import VersionInfo
 
-_PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 _REFERENCE = "#/components/schemas/"
 _NOT_IN_OPENAPI = ("$defs", "title", "const", "examples")
 _PATHS = (
@@ -94,24 +93,15 @@ class OpenAPI:
         return encoding.respond(request, document, headers=headers)
 
     async def whole(self, request: Request) -> Response:
-        # kubectl asks for this form alone, when it meets a kind that v3 does not tell of, such as a v1 List.
-        if _PROTOBUF in request.headers.get("accept", "").replace("@", "."):
-            return Response(self._bare(), media_type=_PROTOBUF)
+        if openapiproto.TYPE in request.headers.get("accept", "").replace("@", "."):
+            return Response(self.packed, media_type=openapiproto.TYPE)
         encoding.negotiate(request.headers.get("accept", ""), types=(encoding.JSON_TYPE,))
         return encoding.respond(request, self.swagger)
 
-    def _bare(self) -> bytes:
-        """A version 2 document in protobuf that defines no kind, so that clients leave validation to the server.
-
-        The messages are gnostic's openapi.v2 (https://github.com/google/gnostic-models): Document has swagger = 1,
-        info = 2, paths = 8; Info has title = 1, version = 2.
-        """
-
-        def field(number: int, value: bytes) -> bytes:
-            return bytes((number << 3 | 2, len(value))) + value
-
-        info = b"".join(field(n, meta.text(self.info, key).encode()[:32]) for n, key in ((1, "title"), (2, "version")))
-        return field(1, b"2.0") + field(2, info) + field(8, b"")
+    @cached_property
+    def packed(self) -> bytes:
+        """`swagger` in protobuf."""
+        return openapiproto.document(self.swagger)
 
     @cached_property
     def documents(self) -> dict[str, Object]:
@@ -141,8 +131,8 @@ class OpenAPI:
             definitions |= meta.section(meta.section(document, "components"), "schemas")
             for path, item in meta.section(document, "paths").items():
                 paths[path] = _swagger_path(item if isinstance(item, dict) else {})
-        told: Object = {"swagger": "2.0", "info": self.info, "paths": paths, "definitions": definitions}
-        return _moved(told, _REFERENCE, "#/definitions/")
+        told = {"paths": _in_v2(paths), "definitions": _in_v2(definitions)}
+        return {"swagger": "2.0", "info": self.info, **told}
 
     def _model(self, resource: Resource) -> type[BaseModel]:
         place = (resource.group, resource.version, resource.plural)
@@ -329,18 +319,22 @@ def _swagger_parameters(parameters: JSON) -> Iterator[JSON]:
             yield {**rest, "type": meta.text(meta.section(parameter, "schema"), "type")}
 
 
-def _moved(node: Object, old: str, new: str) -> Object:
-    """The same with references that point elsewhere."""
-
-    def moved(value: JSON) -> JSON:
-        if isinstance(value, dict):
-            return _moved(value, old, new)
-        return [moved(item) for item in value] if isinstance(value, list) else value
-
-    return {
-        key: value.replace(old, new) if key == "$ref" and isinstance(value, str) else moved(value)
-        for key, value in node.items()
-    }
+def _in_v2(node: JSON) -> JSON:
+    """A schema as version 2 has it: references to definitions, with what is said of them beside them."""
+    if isinstance(node, list):
+        return [_in_v2(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    told: Object = {}
+    for key, value in node.items():
+        if key == "$ref" and isinstance(value, str):
+            told[key] = value.replace(_REFERENCE, "#/definitions/")
+        elif key == "allOf" and isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+            [only] = value
+            told |= {name: part for name, part in meta.section({"only": _in_v2(only)}, "only").items()}
+        else:
+            told[key] = _in_v2(value)
+    return told
 
 
 def _prefix(resource: Resource) -> str:
