@@ -1,6 +1,7 @@
 """What a client is given: kubeconfigs that lead to a member directly, to it through the gateway, and to the gateway."""
 
 import base64
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from tests.e2e.conftest import Gateway
 from tests.e2e.ways import PROXY, encoded
 
 NAMESPACE = "clients"  # of whatever a client makes; it is made by the client and goes with it
+EVERY_PATH = {"nonResourceURLs": ["*"], "verbs": ["*"]}  # a rule
 
 
 class Proven(Protocol):
@@ -54,6 +56,7 @@ class Member:
     direct: Access
     certificate: Access
     token: Access
+    spdy: bool  # whether it speaks SPDY on exec, attach and port-forward, as clients before WebSocket do
 
     @property
     def through(self) -> Mapping[str, Access]:
@@ -92,6 +95,10 @@ def issued(gateway: Gateway, user: str, *clusters: str, group: str = "") -> dict
     path = gateway.data_dir / f"{user}.kubeconfig"
     options = [f"--cluster={name}" for name in clusters] + ([f"--group={group}"] if group else [])
     gateway.onepass("pass", "issue", user, *options, "--verbs=*", "-o", str(path))
+    name = gateway.kubectl("get", "passes", "-o", "name", context="onepass").stdout
+    [own] = [line for line in name.split() if line.startswith(f"pass.access.karpor.io/{user}-")]
+    more = [{"op": "add", "path": "/spec/rules/-", "value": EVERY_PATH}]
+    gateway.kubectl("patch", own, "--type=json", "-p", json.dumps(more), context="onepass")
     user_entry: dict[str, str] = yaml.safe_load(path.read_text())["users"][0]["user"]
     return user_entry
 
@@ -107,7 +114,7 @@ def account(gateway: Gateway, name: str, *clusters: str) -> dict[str, str]:
         "spec": {
             "subjects": [subject],
             "clusters": {"names": list(clusters)},
-            "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}],
+            "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, EVERY_PATH],
         },
     }
     gateway.kubectl("apply", "-f", "-", context="onepass", input=yaml.safe_dump(granted))
@@ -115,7 +122,7 @@ def account(gateway: Gateway, name: str, *clusters: str) -> dict[str, str]:
     return {"token": token.strip()}
 
 
-def member(gateway: Gateway, folder: Path, name: str, proven: Proven) -> Member:
+def member(gateway: Gateway, folder: Path, name: str, proven: Proven, *, spdy: bool) -> Member:
     """Register the member twice, by its certificate and by its token, and make the three ways to it."""
     gateway.register(
         f"{name}-x509", endpoint=proven.endpoint, ca=proven.ca, certificate=proven.certificate, key=proven.private_key
@@ -128,6 +135,7 @@ def member(gateway: Gateway, folder: Path, name: str, proven: Proven) -> Member:
         direct=kubeconfig(folder / "direct", proven.endpoint, proven.ca, certificate_of(proven)),
         certificate=kubeconfig(folder / "certificate", gateway.url + PROXY.format(f"{name}-x509"), ca, user),
         token=kubeconfig(folder / "token", gateway.url + PROXY.format(f"{name}-token"), ca, robot),
+        spdy=spdy,
     )
 
 

@@ -87,7 +87,7 @@ def member(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     """A sandbox member, directly and through the gateway."""
     with Running(tmp_path_factory.mktemp("member")) as started:
         assert started.access is not None
-        yield access.member(gateway, tmp_path_factory.mktemp("ways"), "east", started.access)
+        yield access.member(gateway, tmp_path_factory.mktemp("ways"), "east", started.access, spdy=False)
 
 
 @pytest.fixture(scope="session")

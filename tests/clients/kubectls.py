@@ -96,7 +96,7 @@ def newest() -> Kubectl:
 
 
 @functools.cache
-def debians() -> Kubectl:
+def of_debian() -> Kubectl:
     """The kubectl of Debian's package kubernetes-client, unpacked into the build folder: nothing is installed, and
     nobody has to be root. Raises KubectlMissing."""
     folder = BUILD / "debian-kubectl"
@@ -110,8 +110,8 @@ def debians() -> Kubectl:
     fetched = folder / "fetched"
     for part in ("state/lists/partial", "cache/archives/partial"):
         (fetched / part).mkdir(parents=True, exist_ok=True)
-    apt = ("apt-get", "-qq", "-o", f"Dir::State={fetched}/state", "-o", f"Dir::Cache={fetched}/cache")
-    apt += ("-o", "Dir::State::status=/var/lib/dpkg/status", "-o", "APT::Sandbox::User=")
+    settings = (f"Dir::State={fetched}/state", f"Dir::Cache={fetched}/cache", "Dir::State::status=/var/lib/dpkg/status")
+    apt = ["apt-get", "-qq", *(f"-o{setting}" for setting in (*settings, "APT::Sandbox::User="))]
     for arguments in (("update",), ("download", "kubernetes-client")):
         done = subprocess.run([*apt, *arguments], cwd=fetched, capture_output=True, text=True, check=False)
         if done.returncode != 0:

@@ -330,8 +330,7 @@ def _in_v2(node: JSON) -> JSON:
         if key == "$ref" and isinstance(value, str):
             told[key] = value.replace(_REFERENCE, "#/definitions/")
         elif key == "allOf" and isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
-            [only] = value
-            told |= {name: part for name, part in meta.section({"only": _in_v2(only)}, "only").items()}
+            told |= meta.section({"only": _in_v2(value[0])}, "only")
         else:
             told[key] = _in_v2(value)
     return told
