@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import yaml
 from tests.e2e.conftest import Gateway
@@ -16,19 +15,15 @@ NAMESPACE = "clients"  # of whatever a client makes; it is made by the client an
 EVERY_PATH = {"nonResourceURLs": ["*"], "verbs": ["*"]}  # a rule
 
 
-class Proven(Protocol):
+@dataclass(frozen=True)
+class Proven:
     """How a member is reached: PEM, and two credentials of which either will do."""
 
-    @property
-    def endpoint(self) -> str: ...
-    @property
-    def ca(self) -> bytes: ...
-    @property
-    def certificate(self) -> bytes: ...
-    @property
-    def private_key(self) -> bytes: ...
-    @property
-    def token(self) -> str: ...
+    endpoint: str
+    ca: bytes
+    certificate: bytes
+    private_key: bytes
+    token: str
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ class Member:
     direct: Access
     certificate: Access
     token: Access
-    spdy: bool  # whether it speaks SPDY on exec, attach and port-forward, as clients before WebSocket do
+    real: bool  # Kubernetes' own kube-apiserver; a sandbox member lacks much, such as deployments and SPDY
 
     @property
     def through(self) -> Mapping[str, Access]:
@@ -122,7 +117,7 @@ def account(gateway: Gateway, name: str, *clusters: str) -> dict[str, str]:
     return {"token": token.strip()}
 
 
-def member(gateway: Gateway, folder: Path, name: str, proven: Proven, *, spdy: bool) -> Member:
+def member(gateway: Gateway, folder: Path, name: str, proven: Proven, *, real: bool) -> Member:
     """Register the member twice, by its certificate and by its token, and make the three ways to it."""
     gateway.register(
         f"{name}-x509", endpoint=proven.endpoint, ca=proven.ca, certificate=proven.certificate, key=proven.private_key
@@ -135,7 +130,7 @@ def member(gateway: Gateway, folder: Path, name: str, proven: Proven, *, spdy: b
         direct=kubeconfig(folder / "direct", proven.endpoint, proven.ca, certificate_of(proven)),
         certificate=kubeconfig(folder / "certificate", gateway.url + PROXY.format(f"{name}-x509"), ca, user),
         token=kubeconfig(folder / "token", gateway.url + PROXY.format(f"{name}-token"), ca, robot),
-        spdy=spdy,
+        real=real,
     )
 
 
@@ -166,6 +161,8 @@ _VARYING = tuple(
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+ [+-]\d{4}", "<time>"),
         (r"/tmp/(LIVE|MERGED)-\d+", r"/tmp/\1-<number>"),
         (r"(?<=://)[0-9a-f]{32,64}\b", "<container>"),
+        (r'("serverAddress":)"[^"]+"', r"\1<server>"),
+        (r"\b10\.\d+\.\d+\.\d+\b", "<address>"),
         (r"^[EWI]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ", "<log> "),
         (r"\b(\d+[smhd]){1,2}\b(?! ago)|<invalid>", "<age>"),
         (r"(?<=\S) {2,}", "  "),  # a column is as wide as its longest value

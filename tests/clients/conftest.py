@@ -1,10 +1,11 @@
 """Prints the client matrix when a run ends, and fails a whole run in which a row is empty without a reason."""
 
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack
 
 import pytest
 from tests.clients import access
-from tests.clients.access import Access, Member
+from tests.clients.access import Access, Member, Proven
 from tests.clients.matrix import Matrix
 from tests.e2e import conftest as e2e
 from tests.e2e.conftest import Gateway
@@ -83,11 +84,20 @@ def kubemember(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoMember]:
         pytest.skip(str(missing))
 
 
+@pytest.fixture(scope="session")
 def member(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
-    """A sandbox member, directly and through the gateway."""
-    with Running(tmp_path_factory.mktemp("member")) as started:
-        assert started.access is not None
-        yield access.member(gateway, tmp_path_factory.mktemp("ways"), "east", started.access, spdy=False)
+    """Kubernetes' own kube-apiserver, directly and through the gateway; without Go a sandbox member."""
+    ways = tmp_path_factory.mktemp("ways")
+    with ExitStack() as stack:
+        try:
+            kube = stack.enter_context(kubemembers.running(tmp_path_factory.mktemp("member")))
+            proven = Proven(kube.endpoint, kube.ca.encode(), kube.certificate.encode(), kube.key.encode(), kube.token)
+            yield access.member(gateway, ways, "kube", proven, real=True)
+        except golang.GoMissing:
+            sandbox = stack.enter_context(Running(tmp_path_factory.mktemp("member"))).access
+            assert sandbox is not None
+            proven = Proven(sandbox.endpoint, sandbox.ca, sandbox.certificate, sandbox.private_key, sandbox.token)
+            yield access.member(gateway, ways, "east", proven, real=False)
 
 
 @pytest.fixture(scope="session")

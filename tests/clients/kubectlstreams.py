@@ -153,10 +153,6 @@ def proxy(kubectl: Kubectl, access: Access) -> object:
     return name, reason
 
 
-def events(kubectl: Kubectl, access: Access) -> object:
-    return "Started" in done(kubectl, access, "get", "events")
-
-
 def logs(kubectl: Kubectl, access: Access) -> object:
     with kubectl.started(access, "logs", "-f", "p") as process:
         return read_until(process, r"(started)\n")[1]
@@ -231,7 +227,6 @@ EVERYWHERE: dict[str, Doing] = {
     "proxy": proxy,
 }
 ON_MEMBER: Mapping[str, Doing] = EVERYWHERE | {
-    "get events": events,
     "logs -f": logs,
     "exec": execute,
     "attach": attach,
@@ -244,7 +239,6 @@ WANTED: Mapping[str, object] = {
     "get --watch-only": "late",
     "wait --for=delete": ("serviceaccount/held condition met", 0),
     "proxy": ("proxied", "NotFound"),
-    "get events": True,
     "logs -f": "started",
     "exec": ("out\n", "err", 7, True),
     "attach": ("hello", "hello"),

@@ -21,7 +21,6 @@ Result = tuple[str, Outcome, str]  # of a step by one way: which, what became of
 NEWEST, DEBIAN = "kubectl (newest)", "kubectl (Debian)"
 EVERYWHERE = (*steps.BEGINNINGS, *steps.DISCOVERY, *steps.FORMS, *steps.WRITES, *steps.SERVER_SIDE)
 ON_OWN = (*EVERYWHERE, *steps.OWN, *steps.RIGHTS, *steps.ENDINGS)
-ON_MEMBER = (*EVERYWHERE, *steps.MEMBER, *steps.ENDINGS)
 
 # What a kubectl, or a server, says of itself that it cannot do; the step is then skipped with this as the reason.
 CANNOT = (
@@ -120,7 +119,8 @@ def test_the_gateways_own_api(kubectl: Kubectl, client: str, own: Mapping[str, A
 
 def test_a_member(kubectl: Kubectl, client: str, member: Member, matrix: Matrix) -> None:
     ways = {"direct": member.direct, **member.through}
-    assert recorded(matrix, client, kubectl, MEMBER, run(kubectl, MEMBER, ways, ON_MEMBER)) == []
+    listed = (*EVERYWHERE, *steps.MEMBER, *(steps.REAL if member.real else steps.SANDBOX), *steps.ENDINGS)
+    assert recorded(matrix, client, kubectl, MEMBER, run(kubectl, MEMBER, ways, listed)) == []
 
 
 def test_what_goes_on_on_the_gateways_own_api(
@@ -137,7 +137,7 @@ def test_what_goes_on_on_a_member(kubectl: Kubectl, client: str, member: Member,
     for way, access in {"direct": member.direct, **member.through}.items():
         with streams.namespace(kubectl, access), streams.pod(kubectl, access):
             for step, does in streams.ON_MEMBER.items():
-                if step in streams.SPDY and kubectl.minor < 30 and not member.spdy:
+                if step in streams.SPDY and kubectl.minor < 30 and not member.real:
                     reason = f"the server: {CANNOT[1]}"
                     if way != "direct":
                         matrix.add(client, kubectl.version, MEMBER, f"{step} ({way})", "skipped", reason)
