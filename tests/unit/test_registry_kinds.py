@@ -109,7 +109,7 @@ def book(stores: dict[str, Store]) -> Store:
 
 async def test_a_pass_is_kept_and_told(book: Store, write: Write) -> None:
     made = await book.create("", from_yaml(PASS), write)
-    assert made.warnings == ()
+    assert [told.partition(":")[0] for told in made.warnings] == ["spec.subjects[2]"]  # shown to no member
     subjects = meta.section(made.obj, "spec")["subjects"]
     assert isinstance(subjects, list)
     assert subjects[0] == {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "alice"}
@@ -119,6 +119,7 @@ async def test_a_pass_is_kept_and_told(book: Store, write: Write) -> None:
         "Clusters": "prod,staging,env=dev",
         "Until": "2027-01-15T09:00:00+00:00",
         "In Force": "True",
+        "Last Used": "<unknown>",
         "Identity": "Impersonate",
     }
 
@@ -197,6 +198,27 @@ def subject(**fields: JSON) -> Callable[[Object], None]:
         (rule(resources=["pods/log/x"]), "spec.rules[0].resources[0]", "RESOURCE/SUBRESOURCE"),
         (rule(resources=["pods,secrets"]), "spec.rules[0].resources[0]", "RESOURCE/SUBRESOURCE"),
         (rule(resources=["pod*"]), "spec.rules[0].resources[0]", "RESOURCE/SUBRESOURCE"),
+        (rule(resources=["pods/*"]), "spec.rules[0].resources[0]", "named one by one"),
+        (rule(verbs=["create"], resourceNames=["a"]), "spec.rules[0].resourceNames", "has no name yet"),
+        (rule(verbs=["impersonate"]), "spec.rules[0].resources", "supported values"),
+        (
+            rule(verbs=["impersonate"], resources=["groups"], resourceNames=["system:masters"]),
+            "spec.rules[0].resourceNames[0]",
+            "nobody may ever act as this one",
+        ),
+        (
+            rule(apiGroups=[""], resources=["nodes"], namespaces=["a"]),
+            "spec.rules[0].namespaces",
+            "would match nothing",
+        ),
+        (
+            put("rules", [{"verbs": ["get"], "nonResourceURLs": ["/api/v1/pods*"]}]),
+            "spec.rules[0].nonResourceURLs[0]",
+            "for resources",
+        ),
+        (subject(kind="User", name="system:admin"), "spec.subjects[0].name", "refused at login"),
+        (subject(kind="Group", name="system:masters"), "spec.subjects[0].name", "refused at login"),
+        (subject(kind="ServiceAccount", name="bot", namespace="n"), "spec.identity.mode", "use Gateway"),
         (rule(namespaces=[]), "spec.rules[0].namespaces", "leave it out for every namespace"),
         (rule(namespaces=["a b"]), "spec.rules[0].namespaces[0]", "RFC 1123"),
         (rule(nonResourceURLs=["/x"]), "spec.rules[0].nonResourceURLs", "cannot apply to both"),
@@ -245,7 +267,7 @@ async def test_a_pass_that_can_never_match_is_refused(
         put("clusters", {"names": ["*"]}),
         put("clusters", {"selector": {}}),
         rule(verbs=["*"], apiGroups=["*"], resources=["*"]),
-        rule(resources=["*/scale", "deployments/*"]),
+        rule(resources=["*/scale", "deployments/scale"]),
         rule(verbs=["impersonate"], resources=["users"], resourceNames=["bob"]),
         rule(namespaces=["*"]),
         put("rules", [{"verbs": ["*"], "nonResourceURLs": ["*"]}]),
@@ -268,6 +290,29 @@ async def test_a_pass_that_has_ended_can_still_be_suspended(book: Store, write: 
         return obj
 
     assert meta.section((await book.update("", "dev-read", suspend, later)).obj, "spec")["suspended"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (rule(resources=["pods/exec"], verbs=["get"]), "are the verb create"),
+        (rule(resourceNames=["a"], verbs=["get", "list"]), "list with resourceNames only matches"),
+        (rule(resourceNames=["a"], verbs=["get", "create"]), "create has no name yet"),
+    ],
+)
+async def test_rules_that_match_less_than_they_seem_to_are_warned_of(
+    book: Store, write: Write, change: Callable[[Object], None], told: str
+) -> None:
+    given = from_yaml(PASS)
+    change(meta.section(given, "spec"))
+    assert [warning for warning in (await book.create("", given, write)).warnings if told in warning]
+
+
+async def test_everything_everywhere_is_warned_of(book: Store, write: Write) -> None:
+    given = from_yaml(PASS)
+    rule(verbs=["*"], apiGroups=["*"], resources=["*"])(meta.section(given, "spec"))
+    put("clusters", {"names": ["*"]})(meta.section(given, "spec"))
+    assert [told for told in (await book.create("", given, write)).warnings if "secrets and exec among it" in told]
 
 
 async def test_likely_mistakes_in_a_pass_are_warned_of(book: Store, write: Write) -> None:

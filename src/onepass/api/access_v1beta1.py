@@ -73,6 +73,9 @@ class PassStatus(Model):
 
     in_force: bool | None = Field(None, description="Whether the pass counts now.")
     clusters: list[str] | None = Field(None, description="Names of the clusters that it opens now.")
+    last_used: Time | None = Field(
+        None, description="When a request was last allowed by it, as the audit log has it; a minute late at most."
+    )
     observed_generation: int | None = Field(None, description="The generation that this status was made for.")
     conditions: list[Condition] | None = Field(
         None,

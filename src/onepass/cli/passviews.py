@@ -132,6 +132,9 @@ def sentences(granted: Object, now: datetime) -> list[str]:
     told.append({"yes": "It is [green]in force[/].", "not yet": "It is [yellow]not yet in force[/]."}.get(word, ""))
     if word in ("suspended", "expired"):
         told.append(f"It is [red]{word}[/] and grants nothing.")
+    used = durations.moment(meta.text(meta.section(granted, "status"), "lastUsed"))
+    if used is not None:
+        told.append(f"It was last used {durations.clock(used, now)}.")
     for condition in clusterviews.conditions(granted):
         message = meta.text(condition, "message")
         if word == "yes" and condition.get("status") == "False" and message:

@@ -8,32 +8,16 @@ from onepass.access.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED
 from onepass.api import access_v1beta1, errors, meta
 from onepass.api.errors import Cause
 from onepass.api.meta import JSON, Object, Resource
-from onepass.registry import causes, names, rolerules, selection
+from onepass.registry import causes, names, passrules, rolerules, selection
 from onepass.registry.strategy import Actor, Column, Strategy
 
 RESOURCE = Resource("access.karpor.io", "v1beta1", "Pass", "passes", "pass", namespaced=False)
 MODES = ("Gateway", "Impersonate")
 
-_RESOURCE_VERBS = frozenset(
-    {"get", "list", "watch", "create", "update", "patch", "delete", "deletecollection", "impersonate", "*"}
-)
-_PATH_VERBS = frozenset({"get", "head", "post", "put", "patch", "delete", "options", "*"})
-_PATTERN = re.compile(r"(\*|[a-z0-9]([-a-z0-9.]*[a-z0-9])?)(/(\*|[a-z]([-a-z0-9]*[a-z0-9])?))?")
-_MEANT = {"logs": "log", "port-forward": "portforward", "portforwards": "portforward", "execs": "exec", "cp": "exec"}
-_PLURALS = {
-    "po": "pods",
-    "pod": "pods",
-    "svc": "services",
-    "service": "services",
-    "deploy": "deployments",
-    "deployment": "deployments",
-    "cm": "configmaps",
-    "configmap": "configmaps",
-    "secret": "secrets",
-    "ns": "namespaces",
-    "namespace": "namespaces",
-    "no": "nodes",
-    "node": "nodes",
+# The names that begin with "system:" and that somebody can have.
+_KNOWN = {
+    "User": re.compile(r"system:serviceaccount:[a-z0-9-]+:[a-z0-9.-]+"),
+    "Group": re.compile(rf"{AUTHENTICATED}|system:serviceaccounts(:[a-z0-9-]+)?"),
 }
 
 
@@ -80,10 +64,13 @@ def _validate(obj: Object, _old: Object | None) -> Sequence[Cause]:
     if not rules:
         wrong.append(causes.required("spec.rules", "a pass without rules allows nothing"))
     for index, rule in enumerate(rules):
-        wrong += _rule(rule, f"spec.rules[{index}]")
+        wrong += passrules.wrong(rule, f"spec.rules[{index}]")
     mode = meta.section(spec, "identity").get("mode", MODES[0])
     if mode not in MODES:
         wrong.append(causes.unsupported("spec.identity.mode", mode, MODES))
+    elif mode == MODES[1] and not wrong and all(map(_hidden, subjects)):
+        told = "no member is shown a service account, so that its requests would all be refused: use Gateway"
+        wrong.append(causes.invalid("spec.identity.mode", mode, told))
     begin, end = _seconds(spec.get("notBefore")), _seconds(spec.get("notAfter"))
     if begin is not None and end is not None and end <= begin:
         wrong.append(causes.invalid("spec.notAfter", spec.get("notAfter"), "must lie after notBefore"))
@@ -92,9 +79,20 @@ def _validate(obj: Object, _old: Object | None) -> Sequence[Cause]:
 
 def _subject(subject: Object, field: str) -> Iterable[Cause]:
     yield from rolerules.subject(subject, field)
-    if subject.get("name") in (ANONYMOUS, UNAUTHENTICATED):
-        told = "no cluster is open to who does not say who they are"
-        yield causes.invalid(f"{field}.name", subject["name"], told)
+    kind, name = meta.text(subject, "kind"), meta.text(subject, "name")
+    if name in (ANONYMOUS, UNAUTHENTICATED):
+        yield causes.invalid(f"{field}.name", name, "no cluster is open to who does not say who they are")
+    elif kind in _KNOWN and name.startswith("system:") and not _KNOWN[kind].fullmatch(name):
+        told = f'nobody can be this {kind.lower()}: names that begin with "system:" are refused at login'
+        yield causes.invalid(f"{field}.name", name, told)
+
+
+def _hidden(subject: Object) -> bool:
+    """Whether a subject is one whose name no member is ever shown."""
+    name = meta.text(subject, "name")
+    return subject.get("kind") == "ServiceAccount" or name.startswith(
+        ("system:serviceaccount:", "system:serviceaccounts")
+    )
 
 
 def _clusters(clusters: Object) -> Iterable[Cause]:
@@ -107,53 +105,21 @@ def _clusters(clusters: Object) -> Iterable[Cause]:
     yield from selection.check(meta.section(clusters, "selector"), "spec.clusters.selector")
 
 
-def _rule(rule: Object, field: str) -> Iterable[Cause]:
-    yield from rolerules.rule(rule, field)
-    paths = "nonResourceURLs" in rule
-    known = _PATH_VERBS if paths else _RESOURCE_VERBS
-    for index, verb in enumerate(rolerules.texts(rule.get("verbs"))):
-        if verb not in known:
-            yield causes.unsupported(f"{field}.verbs[{index}]", verb, sorted(known))
-    for index, group in enumerate(rolerules.texts(rule.get("apiGroups"))):
-        if group == "core":
-            yield causes.invalid(f"{field}.apiGroups[{index}]", group, "the core group is the empty string")
-        elif "/" in group:
-            yield causes.invalid(f"{field}.apiGroups[{index}]", group, "a group is named without its version")
-    for index, resource in enumerate(rolerules.texts(rule.get("resources"))):
-        yield from _resource(resource, f"{field}.resources[{index}]")
-    namespaces = rolerules.texts(rule.get("namespaces"))
-    if "namespaces" in rule and not namespaces:
-        # Empty would mean every namespace to a reader of RBAC, and none to whoever made the list with a program.
-        yield causes.required(f"{field}.namespaces", "leave it out for every namespace, or name one")
-    if namespaces and paths:
-        yield causes.forbidden(f"{field}.namespaces", "paths that are no resources lie in no namespace")
-    for index, namespace in enumerate(namespaces):
-        for problem in names.label(namespace) if namespace != "*" else ():
-            yield causes.invalid(f"{field}.namespaces[{index}]", namespace, problem)
-
-
-def _resource(resource: str, field: str) -> Iterable[Cause]:
-    parent, _, sub = resource.partition("/")
-    if resource != resource.lower():
-        yield causes.invalid(field, resource, "resources are plurals in lower case, such as deployments")
-    elif not _PATTERN.fullmatch(resource):
-        yield causes.invalid(field, resource, "must be RESOURCE or RESOURCE/SUBRESOURCE, such as pods or pods/log")
-    elif parent in ("pods", "pod") and sub in _MEANT:
-        yield causes.invalid(field, resource, f"pods have no such subresource; did you mean pods/{_MEANT[sub]}?")
-
-
 def _warn(obj: Object) -> Sequence[str]:
     spec = meta.section(obj, "spec")
-    told = [
-        f"spec.subjects[{index}]: everyone who can log in is in {AUTHENTICATED}"
-        for index, subject in enumerate(rolerules.objects(spec.get("subjects")))
-        if subject.get("name") == AUTHENTICATED
-    ]
+    subjects = rolerules.objects(spec.get("subjects"))
+    shows = meta.text(meta.section(spec, "identity"), "mode") == MODES[1]
+    told: list[str] = []
+    for index, subject in enumerate(subjects):
+        if subject.get("name") == AUTHENTICATED:
+            told.append(f"spec.subjects[{index}]: everyone who can log in is in {AUTHENTICATED}")
+        if shows and _hidden(subject):
+            told.append(
+                f"spec.subjects[{index}]: no member is shown a service account, so Impersonate gives it nothing"
+            )
+    everywhere = "*" in rolerules.texts(meta.section(spec, "clusters").get("names"))
     for index, rule in enumerate(rolerules.objects(spec.get("rules"))):
-        for resource in rolerules.texts(rule.get("resources")):
-            plural = _PLURALS.get(resource.partition("/")[0])
-            if plural:
-                told.append(f'spec.rules[{index}]: rules name resources by their plural: "{plural}", not "{resource}"')
+        told += [f"spec.rules[{index}]: {odd}" for odd in passrules.odd(rule, everywhere=everywhere)]
     return told
 
 
@@ -190,6 +156,10 @@ def _in_force_cell(obj: Object, now: float) -> str:
     return in_force(obj, now) or "True"
 
 
+def _last_used_cell(obj: Object, _now: float) -> str:
+    return meta.text(meta.section(obj, "status"), "lastUsed") or "<unknown>"
+
+
 def _mode_cell(obj: Object, _now: float) -> str:
     return meta.text(meta.section(meta.section(obj, "spec"), "identity"), "mode") or MODES[0]
 
@@ -202,6 +172,7 @@ STRATEGY = Strategy(
         Column("Clusters", _clusters_cell, description="The clusters that it opens."),
         Column("Until", _until_cell, description="When it ends."),
         Column("In Force", _in_force_cell, description="Whether it counts now, or why not."),
+        Column("Last Used", _last_used_cell, priority=1, description="When a request was last allowed by it."),
         Column("Identity", _mode_cell, priority=1, description="As whom requests reach the cluster."),
     ),
     subresources={"status": ("status",)},

@@ -6,7 +6,7 @@ import signal
 import ssl
 import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from onepass.controllers.probe import Probe
 from onepass.controllers.publish import Publish
 from onepass.controllers.sign import Sign
 from onepass.controllers.sweep import Sweep
+from onepass.controllers.used import Used
 from onepass.gateway import auditlog, bootstrap, ir, resources, tables
 from onepass.gateway.proto import MEBIBYTE
 from onepass.pki import tokens
@@ -31,6 +32,7 @@ from onepass.registry.store import Store
 from onepass.runtime import envoy, gatewayapi, logs, memory, registration, statuses, trust
 from onepass.runtime.adminkubeconfig import AdminKubeconfig
 from onepass.runtime.auditfile import AuditFile
+from onepass.runtime.audituses import AuditUses
 from onepass.runtime.datadir import DataDir
 from onepass.runtime.health import Health
 from onepass.runtime.kubeconfig import Entry
@@ -170,7 +172,7 @@ class Server:
             "expire": Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
             "probe": Probe(self.mirror, status[clusters.RESOURCE.key], self.plane.peer, asker.ask).run(),
             "sweep": Sweep(self.stores).run(),
-            **({"audit": audit.run()} if audit else {}),
+            **({"audit": audit.run(), "used": self._used(audit, status[passes.RESOURCE.key])} if audit else {}),
             "envoy": self._envoy().run(),
         }
         async with asyncio.TaskGroup() as group:
@@ -217,6 +219,13 @@ class Server:
             concurrency=os.cpu_count() or 2,
             stdout=self.settings.audit_path == auditlog.STDOUT,
         )
+
+    async def _used(self, audit: AuditFile, status: Statuses) -> None:
+        """Keep `lastUsed` of passes by the audit log, when that is a file."""
+        with closing(AuditUses(audit.path)) as uses:
+            uses.begin()
+            await self.mirror.synced()
+            await Used(self.mirror, uses, status).run()
 
     def _audit_file(self) -> AuditFile | None:
         """What looks after the audit log, when that is a file."""
