@@ -35,6 +35,7 @@ CLUSTERS = "/apis/cluster.karpor.io/v1beta1/clusters"
 PASSES = "/apis/access.karpor.io/v1beta1/passes"
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 TOKEN_1 = "canary-token-of-c1-7f3a"
+EVERYTHING = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
 READING = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}
 
 
@@ -134,12 +135,14 @@ class Site:
             f"{name} is not healthy",
         )
 
-    def person(self, name: str, *rules: Mapping[str, object], clusters: Sequence[str] = ("c1", "c2")) -> Person:
+    def person(
+        self, name: str, *rules: Mapping[str, object], clusters: Sequence[str] = ("c1", "c2"), **spec: object
+    ) -> Person:
         """Somebody with a certificate and, with `rules`, a pass of the same name that is in force. Made once."""
         if name not in self.people:
             self.people[name] = Person(name, self._certificate(name))
             if rules:
-                self.made(PASSES, granting(name, rules, clusters))
+                self.made(PASSES, granting(name, rules, clusters, name, **spec))
                 someone = self.people[name]
                 for cluster in clusters:
                     eventually(lambda c=cluster: self.ask(someone, f"{CLUSTERS}/{c}/proxy/version").code == 200)  # type: ignore[misc]
