@@ -2,9 +2,12 @@
 (THREATS 7 to 10)."""
 
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from tests.attack.conftest import C1, Person, Site
+from tests.attack.rawhttp import Wire, request
 
 pytestmark = pytest.mark.e2e
 
@@ -34,7 +37,7 @@ HIDDEN = {
     "/api/v1/namespaces/default;/secrets": (400,),
     "/api/v1/namespaces/default;x=y": (400,),
     "/api/v1/namespaces;x=y/default": (400,),
-    "/api/v1/namespaces/..;/secrets": (400,),
+    "/api/v1/namespaces/..;/secrets": (400, 403),
     "/api/v1/namespaces/default%3Bx=y": (400,),
     "/api/v1/namespaces/default%00": (400,),
     "/api/v1/namespaces/default%0a": (400,),
@@ -53,6 +56,10 @@ HIDDEN = {
 }
 
 
+# What a member may see of all these: one namespace by its name, in one spelling.
+NAMED = [f"/api/v1/namespaces/{name}" for name in ("default", "default%252Fsecrets", "d%C3%A9faut")]
+
+
 @pytest.mark.parametrize("http2", [False, True], ids=["http1", "http2"])
 @pytest.mark.parametrize(("path", "codes"), HIDDEN.items())
 def test_a_hidden_separator_opens_nothing(
@@ -60,12 +67,11 @@ def test_a_hidden_separator_opens_nothing(
 ) -> None:
     before = len(site.c1.requests())
     code = site.ask(surveyor, C1 + path, http2=http2).code
-    assert code in codes or (http2 and code == 0)  # a stream with such a path may be reset
+    # On HTTP/2 a stream with such a path may be reset, and bytes beyond ASCII are read as if they were encoded.
+    assert code in codes or (http2 and (code == 0 or not path.isascii()))
     seen = [each.target for each in site.c1.requests()[before:]]
     assert seen == ([] if code != 200 else seen[:1])
-    assert all(target in ("/api/v1/namespaces/default", "/api/v1/namespaces/default%252Fsecrets") for target in seen), (
-        seen
-    )
+    assert all(target in NAMED for target in seen), seen
 
 
 TRAVERSALS = [
@@ -164,38 +170,46 @@ ALONE = ("get", "list", "watch", "create", "update", "patch", "delete", "deletec
 
 
 @pytest.fixture(scope="module")
-def by_verb(site: Site) -> dict[str, Person]:
-    """For each verb somebody who may only do that, with everything on c1."""
-    return {verb: site.person(f"only-{verb}", {**NAMESPACES, "resources": ["*"], "verbs": [verb]}) for verb in ALONE}
+def by_verb(site: Site) -> Iterator[dict[str, Wire]]:
+    """For each verb the connection of somebody who may only do that, with everything on c1."""
+    with ExitStack() as stack:
+        yield {
+            verb: stack.enter_context(
+                site.wire(site.person(f"only-{verb}", {**NAMESPACES, "resources": ["*"], "verbs": [verb]}))
+            )
+            for verb in ALONE
+        }
 
 
 @pytest.mark.parametrize(("method", "path", "verb"), VERBS)
 def test_a_request_is_the_verb_that_the_member_takes_it_for(
-    site: Site, by_verb: dict[str, Person], method: str, path: str, verb: str
+    site: Site, by_verb: dict[str, Wire], method: str, path: str, verb: str
 ) -> None:
     override = (("x-http-method-override", "GET"), ("x-http-method", "LIST"))
-    allowed = {
-        alone for alone, person in by_verb.items() if site.ask(person, C1 + path, *override, method=method).code == 200
-    }
+    allowed = set()
+    for alone, wire in by_verb.items():
+        wire.send(request(method, C1 + path, *override))
+        if wire.answer(method).code == 200:
+            allowed.add(alone)
     assert allowed == {verb}
 
 
-def test_the_gateways_reviews_say_what_the_data_plane_does(site: Site, by_verb: dict[str, Person]) -> None:
+def test_the_gateways_reviews_say_what_the_data_plane_does(site: Site, by_verb: dict[str, Wire]) -> None:
     """`kubectl auth can-i` through the gateway, for each verb and each of the people."""
     reviews = C1 + "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     for verb in ALONE:
-        for alone, person in by_verb.items():
+        for alone, wire in by_verb.items():
             spec = {"resourceAttributes": {"verb": verb, "resource": "pods", "namespace": "d", "name": "p"}}
             body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec}
-            answer = site.api("POST", reviews, body, person=person)
-            assert json.loads(answer.body)["status"]["allowed"] == (alone == verb)
+            wire.send(request("POST", reviews, ("content-type", "application/json"), body=json.dumps(body).encode()))
+            assert wire.answer().json()["status"]["allowed"] == (alone == verb)
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "Get", "LIST", "BREW"])
-def test_other_methods_open_nothing(site: Site, by_verb: dict[str, Person], method: str) -> None:
+def test_other_methods_open_nothing(site: Site, by_verb: dict[str, Wire], method: str) -> None:
     before = len(site.c1.requests())
-    for person in by_verb.values():
-        assert site.ask(person, C1 + POD, method=method).code in (0, 400, 403, 404, 405, 501)
+    for verb in by_verb:
+        assert site.ask(site.people[f"only-{verb}"], C1 + POD, method=method).code in (0, 400, 403, 404, 405, 501)
     assert len(site.c1.requests()) == before
 
 

@@ -1,10 +1,9 @@
 """Attacks by upgrades and by what members answer (THREATS 5, 6, 11)."""
 
 import base64
-import time
 
 import pytest
-from tests.attack.conftest import C1, C2, READING, Person, Site
+from tests.attack.conftest import C1, C2, Person, Site
 from tests.attack.rawhttp import request
 
 pytestmark = pytest.mark.e2e
@@ -46,11 +45,10 @@ def test_whoever_only_reads_gets_no_session(
     method, headers = KINDS[kind]
     member = site.c1 if target == C1 else site.c2
     before = len(member.requests())
-    with site.wire(reader) as wire:
-        wire.send(request("GET", target + path, *headers))
-        assert wire.answer().code == 403
-        wire.send(request(method, target + path, *headers))
-        assert wire.answer().code in (403, 0)
+    for each in {"GET", method}:
+        with site.wire(reader) as wire:
+            wire.send(request(each, target + path, *headers))
+            assert wire.answer().code == 403
     assert len(member.requests()) == before
     with site.wire(maker) as wire:
         wire.send(request(method, target + path, *headers))
@@ -68,7 +66,7 @@ def test_other_upgrades_are_none(site: Site, maker: Person, upgrade: str) -> Non
     with site.wire(maker) as wire:
         wire.send(request("GET", C1 + "/api/v1/pods", *headers))
         answer = wire.answer()
-        assert answer.code in (400, 403) or (answer.code == 200 and upgrade == "h2c")
+        assert answer.code in (400, 403, 404) or (answer.code == 200 and upgrade == "h2c")
     for seen in site.c1.requests()[before:]:
         assert not seen.all("upgrade")
 
@@ -78,7 +76,6 @@ REJECTIONS = {
     "404": b"HTTP/1.1 404 Not Found\r\ncontent-length: 4\r\n\r\nnone",
     "200": b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
     "302": b"HTTP/1.1 302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n",
-    "500": b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
 }
 
 
@@ -151,17 +148,9 @@ def test_a_members_redirect_goes_nowhere(site: Site, maker: Person, code: int, l
 )
 def test_a_member_that_answers_nonsense_harms_only_its_own_request(site: Site, maker: Person, answer: bytes) -> None:
     path = "/api/v1/namespaces/d/pods/nonsense"
-    site.c1.answers[path] = answer + b""
+    site.c1.answers[path] = answer
     got = site.ask(maker, C1 + path).code
     assert got in (200, 502, 503)
     del site.c1.answers[path]
     assert site.ask(maker, C1 + "/api/v1/pods").code == 200
     assert site.ask(maker, C2 + "/api/v1/pods").code == 200
-
-
-def test_a_reader_is_a_reader(site: Site, reader: Person) -> None:
-    """What the attacks above stand on: the same person may read the same things."""
-    assert READING["verbs"] == ["get", "list", "watch"]
-    for path in ("/api/v1/namespaces/d/pods/p", "/api/v1/pods", "/api/v1/pods?watch=1"):
-        assert site.ask(reader, C1 + path).code == 200
-    assert time.time() > 0

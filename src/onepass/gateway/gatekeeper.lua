@@ -314,18 +314,22 @@ function envoy_on_request(h)
     status(code, message, details(a)))
 end
 
--- A redirect would send the user somewhere with a method and a path that nobody has allowed.
+-- A redirect would send the user somewhere with a method and a path that nobody has allowed; a protocol that nobody asked
+-- for would leave the client and Envoy with different notions of where the next answer begins.
 function envoy_on_response(h)
   local headers = h:headers()
   local code = headers:get(":status")
-  if byte(code) ~= 51 or code == "304" then return end
+  local switched = code == "101" and not h:requestHeaders():get("upgrade")
+  if not switched and (byte(code) ~= 51 or code == "304") then return end
   local known = h:streamInfo():dynamicMetadata():get("onepass")
   if not known or not known.cluster then return end
   headers:replace(":status", "502")
   headers:remove("location")
+  headers:remove("upgrade")
   headers:remove("content-length")
   headers:remove("content-encoding")
   headers:replace("content-type", "application/json")
   if h:requestHeaders():get(":method") == "HEAD" then return end -- its answer has no body
-  h:body(true):setBytes(status(502, format('cluster "%s" answered with a redirect, which is not followed', known.cluster)))
+  local what = switched and "a protocol that nobody asked for" or "a redirect, which is not followed"
+  h:body(true):setBytes(status(502, format('cluster "%s" answered with %s', known.cluster, what)))
 end
