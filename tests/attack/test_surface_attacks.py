@@ -5,7 +5,6 @@ import socket
 import ssl
 import stat
 from pathlib import Path
-from typing import Any
 
 import grpc
 import psutil
@@ -15,6 +14,7 @@ from tests.attack.rawhttp import request
 
 pytestmark = pytest.mark.e2e
 
+DISCOVERY = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 OPEN = [
     "/",
     "/healthz",
@@ -37,7 +37,7 @@ OPEN = [
     C1 + "/healthz",
     C1,
     "/apis/kusionstack.io/Cluster/c1/proxy/version",
-    "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+    DISCOVERY,
 ]
 
 
@@ -109,8 +109,8 @@ def test_discovery_is_for_envoy_alone(site: Site) -> None:
     host, port = site.address
     options = (("grpc.ssl_target_name_override", "localhost"),)
     with grpc.secure_channel(f"{host}:{port}", credentials, options) as channel:
-        ask: Any = channel.unary_unary(
-            "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+        ask = channel.unary_unary(
+            "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources", bytes, bytes
         )
         with pytest.raises(grpc.RpcError):
             ask(b"", timeout=20)

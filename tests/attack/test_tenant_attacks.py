@@ -88,8 +88,8 @@ def test_no_member_ever_sees_what_is_anothers(site: Site) -> None:
                     wrong = base64.b64encode(members[names[(turn + 1) % 4]].ca).decode()
                     for ca in (wrong, base64.b64encode(members[name].ca).decode()):
                         access = {"caBundle": ca, "credential": credential(name, turn)}
-                        spec = {"spec": {"access": access}}
-                        assert site.api("PATCH", f"{CLUSTERS}/{name}", spec, kind="merge-patch+json").code == 200
+                        moved = {"spec": {"access": access}}
+                        assert site.api("PATCH", f"{CLUSTERS}/{name}", moved, kind="merge-patch+json").code == 200
                 if all(each.done() for each in running):
                     break
             for each in running:

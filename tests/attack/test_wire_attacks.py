@@ -135,7 +135,7 @@ FIELDS = {
     "connection": [("connection", "impersonate-user")],
     "keep-alive": [("keep-alive", "timeout=5")],
     "upgrade": [("upgrade", "websocket")],
-    "te": [("te", "gzip")],
+    "transfer codings": [("te", "gzip")],
     "a line in a value": [("accept", "a\r\nx-remote-user: admin")],
     "a carriage return": [("accept", "a\rx-remote-user: admin")],
     "NUL": [("accept", "a\x00b")],

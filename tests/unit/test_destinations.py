@@ -91,3 +91,8 @@ def test_envoys_share_of_the_memory(tmp_path: Path, written: str | None, expecte
     if written is not None:
         limit.write_text(written + "\n")
     assert memory.for_envoy((limit,), 2000) == expected
+
+
+@pytest.mark.parametrize(("files", "expected"), [(20_000, 10_000), (1_048_576, 50_000), (-1, 50_000), (1, 1)])
+def test_envoys_share_of_the_open_files(files: int, expected: int) -> None:
+    assert memory.connections_for_envoy(files) == expected

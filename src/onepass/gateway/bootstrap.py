@@ -25,6 +25,7 @@ from google.protobuf.message import Message
 
 from onepass.gateway import proto
 
+LISTENER = "gateway"  # the one that clients use
 _ADS = "ads"
 _HEAP = "envoy.resource_monitors.fixed_heap"
 _CONNECTIONS = "envoy.resource_monitors.global_downstream_max_connections"
@@ -65,6 +66,7 @@ class Start:
 
 def document(start: Start) -> str:
     """The bootstrap as JSON."""
+    limit = {f"envoy.resource_limits.listener.{LISTENER}.connection_limit": start.max_connections}
     bootstrap = bootstrap_pb2.Bootstrap(
         node=base_pb2.Node(id=start.node, cluster="onepass"),
         admin=bootstrap_pb2.Admin(address=proto.pipe(start.admin, 0o600)),
@@ -77,7 +79,7 @@ def document(start: Start) -> str:
         stats_config=_stats(),
         overload_manager=_overload(start),
         layered_runtime=bootstrap_pb2.LayeredRuntime(
-            layers=[bootstrap_pb2.RuntimeLayer(name="onepass", static_layer=proto.struct(_RUNTIME))]
+            layers=[bootstrap_pb2.RuntimeLayer(name="onepass", static_layer=proto.struct(_RUNTIME | limit))]
         ),
     )
     if start.resolver:

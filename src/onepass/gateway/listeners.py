@@ -7,9 +7,9 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 from envoy.type.matcher.v3 import string_pb2
 
-from onepass.gateway import auditlog, httpfilters, ir, proto, replies, routing, tlscontexts, upstreams
+from onepass.gateway import auditlog, bootstrap, httpfilters, ir, proto, replies, routing, tlscontexts, upstreams
 
-GATEWAY = "gateway"
+GATEWAY = bootstrap.LISTENER
 PROBE = "probe"
 
 _Manager = http_connection_manager_pb2.HttpConnectionManager

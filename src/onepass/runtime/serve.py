@@ -212,6 +212,7 @@ class Server:
             ads=self.data.socket("ads"),
             admin=self.data.socket("admin"),
             max_heap=self.settings.max_memory or memory.for_envoy(),
+            max_connections=memory.connections_for_envoy(),
         )
         return envoy.Envoy(
             self.data.envoy,
