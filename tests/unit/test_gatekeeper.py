@@ -147,6 +147,7 @@ def test_whether_a_cluster_exists_is_told_only_to_those_who_may_list_clusters() 
 @pytest.mark.parametrize(
     "path",
     [
+        "/%E2%80%C3%A9%AE",
         "/namespaces/default%2Fsecrets", "/namespaces/default%2fsecrets", "/namespaces/default%5Csecrets", "/x;y=z",
         "/namespaces/..%2f..%2fapi", "/../../c2/proxy/api", "/%2e%2e/%2e%2e/c2", "/..;/", "/.;/", "//", "/a//b", "/%00",
         "\\..\\", "#frag", "/%zz", "/%", "/a b", "/\u00e9", "/%ff", "/%0d%0a", "/pods?watch=1;x", "/pods?limit=%",

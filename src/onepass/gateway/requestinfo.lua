@@ -15,7 +15,8 @@ local UTF8 = {
 
 local function is_utf8(text)
   if not find(text, "[\128-\255]") then return true end
-  for _, sequence in ipairs(UTF8) do text = gsub(text, sequence, "") end
+  -- Something stays in the place of each, or what stood around it could join to another.
+  for _, sequence in ipairs(UTF8) do text = gsub(text, sequence, ".") end
   return not find(text, "[\128-\255]")
 end
 
