@@ -4,7 +4,7 @@ A case is its seed and its number: the same two give the same case, whatever ran
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
@@ -160,23 +160,31 @@ def expected(policy: Policy, request: Request, now: int) -> Expected:
 
 
 def reduced(policy: Policy, differs: Callable[[Policy], bool]) -> Policy:
-    """A smaller policy on which the two still differ: grants and bindings, then their rules, are left out by turns."""
-    for kind in ("grants", "bindings"):
-        for index in range(len(getattr(policy, kind))):
-            entries = list(getattr(policy, kind))
-            entries[index] = replace(entries[index], rules=())
-            smaller = replace(policy, **{kind: tuple(entries)})
-            if differs(smaller):
-                policy = smaller
-                continue
-            for rule in reversed(range(len(getattr(policy, kind)[index].rules))):
-                entries = list(getattr(policy, kind))
-                kept = entries[index].rules
-                entries[index] = replace(entries[index], rules=kept[:rule] + kept[rule + 1 :])
-                smaller = replace(policy, **{kind: tuple(entries)})
-                if differs(smaller):
-                    policy = smaller
+    """A policy with as few rules as may be on which `differs` still holds, as it does on `policy`."""
+    while smaller := next(filter(differs, _smaller(policy)), None):
+        policy = smaller
     return policy
+
+
+def _smaller(policy: Policy) -> Iterator[Policy]:
+    grants, bindings = policy.grants, policy.bindings
+    yield from (
+        replace(policy, grants=(*grants[:at], replace(grant, rules=rules), *grants[at + 1 :]))
+        for at, grant in enumerate(grants)
+        for rules in _fewer(grant.rules)
+    )
+    yield from (
+        replace(policy, bindings=(*bindings[:at], replace(binding, rules=rules), *bindings[at + 1 :]))
+        for at, binding in enumerate(bindings)
+        for rules in _fewer(binding.rules)
+    )
+
+
+def _fewer(kept: tuple[Rule, ...]) -> Iterator[tuple[Rule, ...]]:
+    if len(kept) > 1:
+        yield ()
+    for at in range(len(kept)):
+        yield (*kept[:at], *kept[at + 1 :])
 
 
 def _some(chance: random.Random, values: Sequence[str], most: int = 3) -> frozenset[str]:
