@@ -182,6 +182,15 @@ def test_a_delegate_gives_by_kubectl_what_they_hold_and_no_more(gateway: Gateway
         gateway.kubectl("delete", "pass", "by-rita", context="onepass", kubeconfig=rita)
 
 
+def test_a_pass_tells_when_it_was_last_used(gateway: Gateway, rita: Path) -> None:
+    gateway.kubectl("get", "pods", "-n", "default", context=CLUSTER, kubeconfig=rita)
+    gateway.kubectl("wait", "pass/ritas", "--for=jsonpath={.status.lastUsed}", "--timeout=60s", context="onepass")
+    assert "It was last used " in gateway.onepass("pass", "show", "ritas").stdout
+    row = gateway.kubectl("get", "pass", "ritas", "-o", "wide", context="onepass").stdout
+    assert "LAST USED" in row.splitlines()[0]
+    assert "<unknown>" not in row
+
+
 def test_the_default_roles_are_there_and_gathered(gateway: Gateway) -> None:
     deadline = time.monotonic() + DEADLINE
     while True:
