@@ -2,7 +2,7 @@
 
 import pytest
 
-from onepass.access import requestinfo, rules
+from onepass.access import refusals, requestinfo, rules
 from onepass.access.attributes import Attributes
 from onepass.access.identity import Identity
 from onepass.access.policy import Binding, Grant, Mode, Policy, Rule, Subjects, Target
@@ -294,11 +294,19 @@ def test_the_rules_on_a_member_are_those_of_grants_in_force_and_of_clusters_prox
         grant("late", rule("*", "*", "*"), begin=NOW + 1),
         bindings=(Binding("ClusterRoleBinding/x", (rule("get delete", PROXY, "clusters/proxy"),)),),
     )
-    found = rules.member_rules(policy, BOB, "prod", "dev", NOW)
+    found, bounded = rules.member_rules(policy, BOB, "prod", "dev", NOW)
+    assert not bounded
     everything = frozenset("*")
     verbs = frozenset({"get", "list", "watch", "delete", "deletecollection"})
     assert found[:3] == (Rule(verbs, everything, everything, paths=("*",)), PODS, narrow)
-    assert narrow not in rules.member_rules(policy, BOB, "prod", "prod", NOW)
+    assert narrow not in rules.member_rules(policy, BOB, "prod", "prod", NOW)[0]
     assert any("selfsubjectreviews" in each.resources for each in found)
-    assert rules.member_rules(policy, Identity("eve"), "prod", "dev", NOW) == ()
-    assert rules.member_rules(policy, BOB, "none", "dev", NOW) == ()
+    assert rules.member_rules(policy, Identity("eve"), "prod", "dev", NOW) == ((), "")
+    assert rules.member_rules(policy, BOB, "none", "dev", NOW) == ((), "")
+
+
+def test_rules_that_the_member_bounds_too_say_so() -> None:
+    shown = grant("shown", PODS, "Impersonate")
+    policy = Policy(grants=(shown,), granted=Subjects({"bob": (0,)}), targets=TARGETS)
+    found, bounded = rules.member_rules(policy, BOB, "prod", "dev", NOW)
+    assert (PODS in found, bounded) == (True, refusals.BOUNDED)

@@ -12,6 +12,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9._:/@+-]+")  # what may stand in a command that 
 NEVER_GROUPS = 'groups that begin with "system:" are never impersonated'
 NEVER_ANONYMOUS = "the anonymous user is never impersonated"
 NEVER_USERS = 'the member would have to see the user, and users that begin with "system:" are never impersonated'
+BOUNDED = "the cluster sees the user for some of these, and its own rules may allow less"
 NO_USER = "impersonating a group, a uid or an extra field needs a user to impersonate as well"
 
 

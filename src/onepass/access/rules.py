@@ -25,6 +25,7 @@ _SELF_REVIEWS = frozenset(
         ("authorization.k8s.io", "selfsubjectrulesreviews"),
     }
 )
+_ACTORS = frozenset({"*", "users", "groups", "serviceaccounts", "uids"})  # what one may be allowed to act as
 # The verb on `clusters/proxy` that carries a request of this verb; others only "*" carries.
 _CARRIERS = {"list": "get", "watch": "get", "deletecollection": "delete", "head": "get", "post": "create"}
 _CARRIERS |= {"put": "update"} | {verb: verb for verb in ("get", "create", "update", "patch", "delete")}
@@ -159,18 +160,31 @@ def ways_to(policy: Policy, identity: Identity, cluster: str, attributes: Attrib
     return [way for way in found if way.mode == "Gateway" or not hidden]
 
 
-def member_rules(policy: Policy, identity: Identity, cluster: str, namespace: str, now: float) -> tuple[Rule, ...]:
-    """Every rule that someone has on a member, in a namespace there ("" for cluster scope)."""
+def member_rules(
+    policy: Policy, identity: Identity, cluster: str, namespace: str, now: float
+) -> tuple[tuple[Rule, ...], str]:
+    """Every rule that someone has on a member, in a namespace there ("" for cluster scope), and what bounds them."""
     if cluster not in policy.targets:
-        return ()
-    rules: list[Rule] = []
+        return (), ""
+    found: list[Rule] = []
+    modes = set[Mode]()
+    target = policy.targets[cluster].mode
     for binding in bindings_of(policy, identity, ""):
-        for rule in (rule for rule in binding.rules if concerns_proxy(rule, cluster)):
-            verbs = frozenset(inner for verb in rule.verbs for inner in _CARRIED.get(verb, (verb,)))
-            rules.append(Rule(verbs, frozenset({"*"}), frozenset({"*"}), paths=("*",)))
+        for rule in binding.rules:
+            if concerns_proxy(rule, cluster):
+                verbs = frozenset(inner for verb in rule.verbs for inner in _CARRIED.get(verb, (verb,)))
+                found.append(Rule(verbs, frozenset({"*"}), frozenset({"*"}), paths=("*",)))
+                modes.add(target)
     for grant in grants_of(policy, identity, cluster, now):
-        rules.extend(r for r in grant.rules if not r.namespaces or r.namespaces & {"*", namespace})
-    return tuple(dict.fromkeys((*rules, *FREE))) if rules else ()
+        found.extend(r for r in grant.rules if not r.namespaces or r.namespaces & {"*", namespace})
+        modes.add("Impersonate" if "Impersonate" in (grant.mode, target) else "Gateway")
+    if not found:
+        return (), ""
+    for binding in bindings_of(policy, identity, ""):
+        acting = (rule for rule in binding.rules if rule.resources & _ACTORS and rule.verbs & {"*", "impersonate"})
+        found.extend(replace(rule, verbs=frozenset({"impersonate"}), paths=()) for rule in acting)
+    told = refusals.BOUNDED if "Impersonate" in modes else ""
+    return tuple(dict.fromkeys((*found, *FREE))), told
 
 
 def carrier(verb: str) -> str:

@@ -50,17 +50,6 @@ def admission(policy: GetPolicy, clock: Callable[[], float] = time.time) -> Admi
     return admit
 
 
-def rbac_only(policy: GetPolicy) -> Admission:
-    """The check for roles and bindings alone, as a member has it."""
-    every = admission(policy)
-
-    async def admit(attempt: Attempt) -> None:
-        if attempt.resource.key in _ROLES or attempt.resource.key in _BINDINGS:
-            await every(attempt)
-
-    return admit
-
-
 def _conformed(attempt: Attempt, model: type) -> Object:
     """The object as it will be stored, so that what is judged is what is kept. Raises invalid."""
     assert attempt.obj is not None

@@ -23,11 +23,11 @@ Check = Callable[[], Awaitable[str]]
 
 
 class Authorizer(Protocol):
-    """May they; and everything that they may, for `kubectl auth can-i --list`."""
+    """May they; and everything that they may, for `kubectl auth can-i --list`, with why that may not be all ("")."""
 
     async def allows(self, identity: Identity, attributes: Attributes) -> Verdict: ...
 
-    async def rules(self, identity: Identity, namespace: str) -> Sequence[Rule]: ...
+    async def rules(self, identity: Identity, namespace: str) -> tuple[Sequence[Rule], str]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,14 +172,16 @@ def _self_rules(authorize: Authorizer) -> Answer:
         namespace = meta.text(meta.section(obj, "spec"), "namespace")
         if not namespace:
             raise errors.bad_request("no namespace on request")
-        rules = await authorize.rules(identity, namespace)
+        rules, missing = await authorize.rules(identity, namespace)
         status: Object = {
             "resourceRules": [_resource_rule(rule) for rule in rules if rule.resources],
             "nonResourceRules": [
                 {"verbs": _listed(rule.verbs), "nonResourceURLs": [*rule.paths]} for rule in rules if rule.paths
             ],
-            "incomplete": False,
+            "incomplete": bool(missing),
         }
+        if missing:
+            status["evaluationError"] = missing
         return {**obj, "status": status}
 
     return answer

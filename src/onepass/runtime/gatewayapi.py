@@ -46,8 +46,8 @@ class Own:
     async def allows(self, identity: Identity, attributes: Attributes) -> Verdict:
         return rules.allows(self.policy(), identity, attributes)
 
-    async def rules(self, identity: Identity, namespace: str) -> Sequence[Rule]:
-        return rules.rules_for(self.policy(), identity, namespace)
+    async def rules(self, identity: Identity, namespace: str) -> tuple[Sequence[Rule], str]:
+        return rules.rules_for(self.policy(), identity, namespace), ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class OnMember:
     async def allows(self, identity: Identity, attributes: Attributes) -> Verdict:
         return rules.review(self.policy(), identity, self.cluster, attributes, time.time())
 
-    async def rules(self, identity: Identity, namespace: str) -> Sequence[Rule]:
+    async def rules(self, identity: Identity, namespace: str) -> tuple[Sequence[Rule], str]:
         return rules.member_rules(self.policy(), identity, self.cluster, namespace, time.time())
 
 

@@ -38,11 +38,11 @@ class Rights:
             return Verdict(True, f"group {MASTERS}")
         return rules.allows(self._current(), identity, attributes)
 
-    async def rules(self, identity: Identity, namespace: str) -> Sequence[Rule]:
+    async def rules(self, identity: Identity, namespace: str) -> tuple[Sequence[Rule], str]:
         if MASTERS in identity.groups:
             everything = frozenset({"*"})
-            return (Rule(everything, everything, everything), Rule(everything, paths=("*",)))
-        return rules.rules_for(self._current(), identity, namespace)
+            return (Rule(everything, everything, everything), Rule(everything, paths=("*",))), ""
+        return rules.rules_for(self._current(), identity, namespace), ""
 
     def _current(self) -> Policy:
         generation = self._mirror.generation

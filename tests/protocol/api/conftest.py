@@ -73,11 +73,11 @@ class Judge:
             return rules.review(policy, identity, self.cluster, attributes, NOW)
         return rules.allows(policy, identity, attributes)
 
-    async def rules(self, identity: Identity, namespace: str) -> Sequence[Rule]:
+    async def rules(self, identity: Identity, namespace: str) -> tuple[Sequence[Rule], str]:
         policy = await self.policy()
         if self.cluster:
             return rules.member_rules(policy, identity, self.cluster, namespace, NOW)
-        return rules.rules_for(policy, identity, namespace)
+        return rules.rules_for(policy, identity, namespace), ""
 
 
 async def administrator_unless_named(connection: HTTPConnection) -> Identity | None:
