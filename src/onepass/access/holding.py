@@ -19,7 +19,9 @@ METHODS = frozenset({"get", "head", "post", "put", "patch", "delete", "options"}
 
 _ANY = frozenset({"*"})
 EVERYTHING = (Rule(_ANY, _ANY, _ANY), Rule(_ANY, paths=("*",)))
-_PARTS = 4096  # of one rule that are looked at one by one; a rule of more is held whole, or not
+# How many parts of rules are looked at one by one, so that nobody keeps the gateway busy with rules that multiply out
+# without end. Beyond that a rule is held whole, or not.
+_PARTS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,17 @@ def places(names: Iterable[str], selector: Selector | None) -> tuple[Place, ...]
 
 def missing(held: Sequence[Rule], wanted: Iterable[Rule]) -> tuple[Rule, ...]:
     """The parts of `wanted` that no rule of `held` covers."""
-    return tuple(part for rule in wanted for part in _uncovered(held, rule))
+    found: list[Rule] = []
+    left = _PARTS
+    for rule in wanted:
+        if any(_covers(known, rule) for known in held):
+            continue
+        left -= _size(rule)
+        if left < 0:
+            found.append(rule)
+        else:
+            found.extend(part for part in _parts(rule) if not any(_covers(known, part) for known in held))
+    return tuple(found)
 
 
 def missing_of(policy: Policy, identity: Identity, gift: Gift) -> Iterator[tuple[Place, tuple[Rule, ...]]]:
@@ -121,28 +133,28 @@ def _spelt_out(rule: Rule) -> Rule:
     return replace(rule, verbs=METHODS if rule.paths and not rule.resources else VERBS)
 
 
-def _uncovered(held: Sequence[Rule], wanted: Rule) -> Iterator[Rule]:
-    if any(_covers(rule, wanted) for rule in held):
-        return
-    lists = (wanted.verbs, wanted.groups, wanted.resources, wanted.names or {""}, wanted.namespaces or {""})
-    size = math.prod(len(each) for each in lists)
-    if size > _PARTS or len(wanted.paths) * len(wanted.verbs) > _PARTS:
-        yield wanted
-        return
-    for verb, group, resource, name, namespace in itertools.product(*map(sorted, lists)):
-        part = Rule(
+def _lists(rule: Rule) -> tuple[frozenset[str], ...]:
+    whole = frozenset({""})
+    return rule.verbs, rule.groups, rule.resources, rule.names or whole, rule.namespaces or whole
+
+
+def _size(rule: Rule) -> int:
+    """How many parts a rule has."""
+    return math.prod(map(len, _lists(rule))) + len(rule.verbs) * len(rule.paths)
+
+
+def _parts(rule: Rule) -> Iterator[Rule]:
+    """The rule as many that each allow one verb on one thing."""
+    for verb, group, resource, name, namespace in itertools.product(*map(sorted, _lists(rule))):
+        yield Rule(
             frozenset({verb}),
             frozenset({group}),
             frozenset({resource}),
-            frozenset({name} if wanted.names else ()),
-            frozenset({namespace} if wanted.namespaces else ()),
+            frozenset({name} if rule.names else ()),
+            frozenset({namespace} if rule.namespaces else ()),
         )
-        if not any(_covers(rule, part) for rule in held):
-            yield part
-    for verb, path in itertools.product(sorted(wanted.verbs), wanted.paths):
-        part = Rule(frozenset({verb}), paths=(path,))
-        if not any(_covers(rule, part) for rule in held):
-            yield part
+    for verb, path in itertools.product(sorted(rule.verbs), rule.paths):
+        yield Rule(frozenset({verb}), paths=(path,))
 
 
 def _covers(owner: Rule, wanted: Rule) -> bool:
