@@ -34,10 +34,9 @@ _CARRIED = {"get": ("get", "list", "watch"), "delete": ("delete", "deletecollect
 
 # What goes with any right at all on a member.
 FREE = (
-    Rule(
-        frozenset({"create"}),
-        frozenset(group for group, _ in _SELF_REVIEWS),
-        frozenset(resource for _, resource in _SELF_REVIEWS),
+    *(
+        Rule(frozenset({"create"}), frozenset({group}), frozenset(r for g, r in _SELF_REVIEWS if g == group))
+        for group in sorted({group for group, _ in _SELF_REVIEWS})
     ),
     Rule(frozenset({"get"}), paths=(*sorted(_DISCOVERY), *(f"{path}*" for path in _DISCOVERY_UNDER))),
 )

@@ -27,7 +27,7 @@ _PATHS = {
     },
 }
 _ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):[^:]+")
-COLUMNS = ("WHO", "BY", "UNTIL", "THE CLUSTER SEES")
+COLUMNS = ("WHO", "BY", "UNTIL", "THE CLUSTER SEES")  # on the gateway itself only the first two
 
 
 def objects(gateway: Gateway) -> Objects:

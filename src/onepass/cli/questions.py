@@ -111,6 +111,7 @@ def who_can(
     if format is not Format.table:
         output.data(format, {"rights": [answers.right(each) for each in found]})
     elif found:
-        output.table(answers.COLUMNS, answers.rows(found, time.time()))
+        width = len(answers.COLUMNS) if cluster else 2
+        output.table(answers.COLUMNS[:width], [row[:width] for row in answers.rows(found, time.time())])
     else:
         output.say("Nobody.")
