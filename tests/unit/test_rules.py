@@ -1,5 +1,7 @@
 """What rules allow: Kubernetes' RBAC for the gateway's own API, RBAC and passes for members."""
 
+from dataclasses import replace
+
 import pytest
 
 from onepass.access import refusals, requestinfo, rules
@@ -310,3 +312,14 @@ def test_rules_that_the_member_bounds_too_say_so() -> None:
     policy = Policy(grants=(shown,), granted=Subjects({"bob": (0,)}), targets=TARGETS)
     found, bounded = rules.member_rules(policy, BOB, "prod", "dev", NOW)
     assert (PODS in found, bounded) == (True, refusals.BOUNDED)
+
+
+def test_what_lies_in_no_namespace_is_not_allowed_by_a_rule_for_one() -> None:
+    policy = granted(grant("p", replace(rule("get", "*", "*"), namespaces=frozenset({"dev"}))))
+    for resource, group, allowed in (
+        ("pods", "", True),
+        ("nodes", "", False),
+        ("clusterroles", "rbac.authorization.k8s.io", False),
+    ):
+        asked = Attributes("get", "", True, group, "v1", resource, "", "dev")
+        assert rules.review(policy, BOB, "prod", asked, NOW).allowed is allowed, resource

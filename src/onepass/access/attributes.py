@@ -2,6 +2,15 @@
 
 from dataclasses import dataclass
 
+# Kinds of Kubernetes that lie in no namespace, by group. A request for a namespace is in that namespace.
+UNPLACED = {
+    "": frozenset({"nodes", "persistentvolumes", "componentstatuses"}),
+    "rbac.authorization.k8s.io": frozenset({"clusterroles", "clusterrolebindings"}),
+    "storage.k8s.io": frozenset({"storageclasses", "volumeattachments", "csidrivers", "csinodes"}),
+    "apiextensions.k8s.io": frozenset({"customresourcedefinitions"}),
+    "certificates.k8s.io": frozenset({"certificatesigningrequests"}),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Attributes:

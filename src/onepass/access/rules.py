@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from onepass.access import refusals, requestinfo
-from onepass.access.attributes import Attributes
+from onepass.access.attributes import UNPLACED, Attributes
 from onepass.access.identity import ANONYMOUS, Identity
 from onepass.access.policy import Binding, Grant, Mode, Policy, Rule, Subjects
 
@@ -32,6 +32,7 @@ _CARRIERS |= {"put": "update"} | {verb: verb for verb in ("get", "create", "upda
 _CARRIED = {"get": ("get", "list", "watch"), "delete": ("delete", "deletecollection")}
 
 
+_REVIEWED = frozenset(resource for _, resource in _SELF_REVIEWS)
 # What goes with any right at all on a member.
 FREE = (
     *(
@@ -151,9 +152,11 @@ def ways_to(policy: Policy, identity: Identity, cluster: str, attributes: Attrib
         return []
     if attributes.verb == "impersonate":
         return list(_acting_ways(policy, identity, cluster, attributes, now))
+    if attributes.resource in UNPLACED.get(attributes.group, ()) or attributes.resource in _REVIEWED:
+        # `kubectl auth can-i` names a namespace even for what lies in none; the request itself would have none.
+        attributes = replace(attributes, namespace="")
     carried_as = carrier(attributes.verb)
-    # `kubectl auth can-i` names a namespace even for what lies in none.
-    free = _is_self_review(replace(attributes, namespace="")) or (carried_as == "get" and _is_discovery(attributes))
+    free = _is_self_review(attributes) or (carried_as == "get" and _is_discovery(attributes))
     found = _ways(policy, identity, cluster, carried_as, attributes, now, free)
     hidden = identity.user.startswith("system:")  # a member never sees these users
     return [way for way in found if way.mode == "Gateway" or not hidden]

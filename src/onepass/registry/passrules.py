@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
+from onepass.access import attributes
 from onepass.access.identity import ANONYMOUS
 from onepass.api.errors import Cause
 from onepass.api.meta import Object
@@ -31,14 +32,6 @@ _PLURALS = {
 }
 _STREAMS = frozenset({"pods/exec", "pods/attach", "pods/portforward"})
 _ACTORS = frozenset({"users", "groups", "serviceaccounts", "uids"})  # what can be impersonated; userextras/KEY too
-# Kinds of Kubernetes that lie in no namespace, by group. A request for a namespace is in that namespace.
-_UNPLACED = {
-    "": frozenset({"nodes", "persistentvolumes", "componentstatuses"}),
-    "rbac.authorization.k8s.io": frozenset({"clusterroles", "clusterrolebindings"}),
-    "storage.k8s.io": frozenset({"storageclasses", "volumeattachments", "csidrivers", "csinodes"}),
-    "apiextensions.k8s.io": frozenset({"customresourcedefinitions"}),
-    "certificates.k8s.io": frozenset({"certificatesigningrequests"}),
-}
 
 
 def wrong(rule: Object, field: str) -> Iterable[Cause]:
@@ -116,7 +109,7 @@ def _namespaces(rule: Object, field: str, paths: bool) -> Iterable[Cause]:
         for problem in names.label(namespace) if namespace != "*" else ():
             yield causes.invalid(f"{field}.namespaces[{index}]", namespace, problem)
     groups, parents = _texts(rule, "apiGroups"), {each.partition("/")[0] for each in _texts(rule, "resources")}
-    unplaced = [_UNPLACED.get(group, frozenset[str]()) for group in groups]
+    unplaced = [attributes.UNPLACED.get(group, frozenset[str]()) for group in groups]
     if given and "*" not in given and parents and unplaced and all(parents <= kinds for kinds in unplaced):
         told = f"{', '.join(sorted(parents))} lie in no namespace, so that this would match nothing"
         yield causes.forbidden(f"{field}.namespaces", told)
