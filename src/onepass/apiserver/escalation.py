@@ -93,13 +93,13 @@ def _rules_of(attempt: Attempt, obj: Object) -> tuple[Rule, ...]:
 
 
 def _pass(policy: Policy, attempt: Attempt, obj: Object, now: float) -> None:
-    new, suspended = _held(attempt, obj)
+    try:
+        new, suspended = _held(attempt, obj)
+    except ValueError as error:
+        raise errors.bad_request(f"{attempt.resource.kind}: {error}") from error
     gift = _gift(new, now)
-    if attempt.old is not None:
-        old, was_suspended = _held(attempt, attempt.old)
-        counts_anew = was_suspended and not suspended
-        if not counts_anew and new.subjects <= old.subjects and not holding.exceeds(gift, _gift(old, now)):
-            return
+    if attempt.old is not None and _narrows(attempt, attempt.old, new, suspended, now):
+        return
     if _may(policy, attempt, "escalate", "passes", attempt.name):
         return
     for place, lacking in holding.missing_of(policy, attempt.identity, gift):
@@ -110,14 +110,20 @@ def _pass(policy: Policy, attempt: Attempt, obj: Object, now: float) -> None:
         raise _refused(attempt, told)
 
 
-def _held(attempt: Attempt, obj: Object) -> tuple[PassHeld, bool]:
-    """A pass as it would hold were it not suspended, and whether it is."""
-    spec = meta.section(obj, "spec")
-    awake: Object = {"metadata": {"name": attempt.name}, "spec": {**spec, "suspended": False}}
+def _narrows(attempt: Attempt, before: Object, new: PassHeld, suspended: bool, now: float) -> bool:
+    """Whether a change gives nobody anything that they did not have."""
     try:
-        held = reading.grant(awake)
-    except ValueError as error:
-        raise errors.bad_request(f"{attempt.resource.kind}: {error}") from error
+        old, was_suspended = _held(attempt, before)
+    except ValueError:
+        return False  # it gave nothing
+    wakes = was_suspended and not suspended
+    return not wakes and new.subjects <= old.subjects and not holding.exceeds(_gift(new, now), _gift(old, now))
+
+
+def _held(attempt: Attempt, obj: Object) -> tuple[PassHeld, bool]:
+    """A pass as it would hold were it not suspended, and whether it is. Raises ValueError."""
+    spec = meta.section(obj, "spec")
+    held = reading.grant({"metadata": {"name": attempt.name}, "spec": {**spec, "suspended": False}})
     assert held is not None
     return held, spec.get("suspended") is True
 
