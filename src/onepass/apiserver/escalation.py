@@ -150,7 +150,8 @@ def _cluster(policy: Policy, attempt: Attempt, new: Object, old: Object, now: fl
     if before == after:
         return
     for grant in policy.grants:
-        if not _chosen(grant, after) or _chosen(grant, before) or "*" in grant.clusters:
+        over = grant.not_after is not None and grant.not_after <= now
+        if over or not _chosen(grant, after) or _chosen(grant, before) or "*" in grant.clusters:
             continue
         if _may(policy, replace(attempt, resource=passes.RESOURCE), "escalate", "passes", grant.origin):
             continue
