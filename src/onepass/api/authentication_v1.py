@@ -56,7 +56,7 @@ class TokenReview(Model):
     api_version: str = objectmeta.API_VERSION
     kind: str = objectmeta.KIND
     metadata: ObjectMeta = _METADATA
-    spec: TokenReviewSpec = Field(description="The token in question.")
+    spec: TokenReviewSpec = Field(description="The token, and the audiences that it has to be good for.")
     status: TokenReviewStatus | None = Field(None, description="The answer.")
 
 

@@ -120,7 +120,7 @@ class NonResourceRule(Model):
 
 
 class SelfSubjectRulesReviewSpec(Model):
-    """Where."""
+    """Where the rules are to hold."""
 
     namespace: str | None = Field(None, description="The namespace to tell the rules of.")
 
@@ -140,5 +140,5 @@ class SelfSubjectRulesReview(Model):
     api_version: str = objectmeta.API_VERSION
     kind: str = objectmeta.KIND
     metadata: ObjectMeta = _METADATA
-    spec: SelfSubjectRulesReviewSpec = Field(description="Where.")
+    spec: SelfSubjectRulesReviewSpec = Field(description="The namespace that the rules are asked for.")
     status: SubjectRulesReviewStatus | None = Field(None, description="The answer.")

@@ -106,12 +106,19 @@ def respond(
     media = media or Media()
     asked = request.query_params.get("pretty")
     pretty = asked in _TRUE if asked else _is_for_people(request.headers)
-    body = dump(value, media, pretty=pretty)
+    return compressed(request, dump(value, media, pretty=pretty), media.content_type, code=code, headers=headers)
+
+
+def compressed(
+    request: Request, body: bytes, content_type: str, *, code: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """As `respond`, for what is bytes already."""
     sent = {"Cache-Control": "no-cache, private", **(headers or {})}
     if len(body) >= _COMPRESSED_FROM and "gzip" in request.headers.get("accept-encoding", ""):
         body = gzip.compress(body, compresslevel=1)
-        sent |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
-    return Response(body, code, sent, media_type=media.content_type)
+        varies = [sent[key] for key in ("Vary",) if key in sent]
+        sent |= {"Content-Encoding": "gzip", "Vary": ", ".join([*varies, "Accept-Encoding"])}
+    return Response(body, code, sent, media_type=content_type)
 
 
 def _is_for_people(headers: Headers) -> bool:

@@ -6,7 +6,7 @@ concludes that the server validates and that a dry run is safe (k8s.io/cli-runti
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache, cached_property
 
 from pydantic import BaseModel
@@ -15,8 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from onepass.api import errors, meta
-from onepass.api.meta import JSON, Object, Resource
-from onepass.apiserver import encoding, openapiproto, patches
+from onepass.api.meta import Object, Resource
+from onepass.apiserver import encoding, openapiv2, patches
 from onepass.apiserver.endpoints import Endpoints, base
 from onepass.apiserver.ports import VersionInfo
 
@@ -93,15 +93,15 @@ class OpenAPI:
         return encoding.respond(request, document, headers=headers)
 
     async def whole(self, request: Request) -> Response:
-        if openapiproto.TYPE in request.headers.get("accept", "").replace("@", "."):
-            return Response(self.packed, media_type=openapiproto.TYPE)
+        binary = openapiv2.PROTOBUF in request.headers.get("accept", "").replace("@", ".")
+        etag = f'"{_hash(self.swagger)}"'
+        headers = {"ETag": etag, "Cache-Control": "no-cache, private", "Vary": "Accept"}
+        if request.headers.get("if-none-match") == etag:
+            return Response(status_code=304, headers=headers)
+        if binary:
+            return encoding.compressed(request, self.encoded, openapiv2.PROTOBUF, headers=headers)
         encoding.negotiate(request.headers.get("accept", ""), types=(encoding.JSON_TYPE,))
-        return encoding.respond(request, self.swagger)
-
-    @cached_property
-    def packed(self) -> bytes:
-        """`swagger` in protobuf."""
-        return openapiproto.document(self.swagger)
+        return encoding.respond(request, self.swagger, headers=headers)
 
     @cached_property
     def documents(self) -> dict[str, Object]:
@@ -124,15 +124,11 @@ class OpenAPI:
 
     @cached_property
     def swagger(self) -> Object:
-        """The same in version 2, as far as schemas go, and the paths of the kinds."""
-        definitions: Object = {}
-        paths: Object = {}
-        for document in self.documents.values():
-            definitions |= meta.section(meta.section(document, "components"), "schemas")
-            for path, item in meta.section(document, "paths").items():
-                paths[path] = _swagger_path(item if isinstance(item, dict) else {})
-        told = {"paths": _in_v2(paths), "definitions": _in_v2(definitions)}
-        return {"swagger": "2.0", "info": self.info, **told}
+        return openapiv2.document(self.info, self.documents)
+
+    @cached_property
+    def encoded(self) -> bytes:
+        return openapiv2.encode(self.swagger)
 
     def _model(self, resource: Resource) -> type[BaseModel]:
         place = (resource.group, resource.version, resource.plural)
@@ -289,50 +285,6 @@ def _told(node: Object, prefix: str) -> Object:
     # A reference stands alone in OpenAPI 3.0; what is said beside it needs allOf.
     if "$ref" in told and len(told) > 1:
         told["allOf"] = [{"$ref": told.pop("$ref")}]
-    return told
-
-
-def _swagger_path(item: Object) -> Object:
-    told: Object = {}
-    for method, operation in item.items():
-        if method == "parameters" or not isinstance(operation, dict):
-            told[method] = [*_swagger_parameters(operation)]
-            continue
-        kept = {k: v for k, v in operation.items() if k not in ("requestBody", "responses", "parameters")}
-        parameters = [*_swagger_parameters(operation.get("parameters"))]
-        content = meta.section(meta.section(operation, "requestBody"), "content")
-        if content:
-            schema = meta.section(next(part for part in content.values() if isinstance(part, dict)), "schema")
-            parameters.append({"name": "body", "in": "body", "required": True, "schema": schema})
-            kept["consumes"] = [*content]
-        answer = meta.section(meta.section(meta.section(operation, "responses"), "200"), "content")
-        schema = meta.section(meta.section(answer, encoding.JSON_TYPE), "schema")
-        kept["responses"] = {"200": {"description": "OK", "schema": schema}}
-        told[method] = {**kept, "produces": [*answer], "parameters": [*parameters]}
-    return told
-
-
-def _swagger_parameters(parameters: JSON) -> Iterator[JSON]:
-    for parameter in parameters if isinstance(parameters, list) else []:
-        if isinstance(parameter, dict):
-            rest = {k: v for k, v in parameter.items() if k != "schema"}
-            yield {**rest, "type": meta.text(meta.section(parameter, "schema"), "type")}
-
-
-def _in_v2(node: JSON) -> JSON:
-    """A schema as version 2 has it: references to definitions, with what is said of them beside them."""
-    if isinstance(node, list):
-        return [_in_v2(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    told: Object = {}
-    for key, value in node.items():
-        if key == "$ref" and isinstance(value, str):
-            told[key] = value.replace(_REFERENCE, "#/definitions/")
-        elif key == "allOf" and isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
-            told |= meta.section({"only": _in_v2(value[0])}, "only")
-        else:
-            told[key] = _in_v2(value)
     return told
 
 

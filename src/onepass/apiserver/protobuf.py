@@ -29,6 +29,7 @@ _SCALARS = {
     "bytes": _Proto.TYPE_BYTES,
     "int": _Proto.TYPE_INT64,
     "bool": _Proto.TYPE_BOOL,
+    "double": _Proto.TYPE_DOUBLE,
 }
 
 
@@ -145,43 +146,47 @@ def _numbered_zeros() -> frozenset[tuple[str, str]]:
 
 @cache
 def _pool() -> descriptor_pool.DescriptorPool:
-    """Descriptors made of the table."""
-    file = descriptor_pb2.FileDescriptorProto(name="kubernetes.proto", package="kubernetes", syntax="proto2")
-    for name, fields in wireformat.MESSAGES.items():
+    return pool("kubernetes", wireformat.MESSAGES)
+
+
+def pool(package: str, messages: Mapping[str, str]) -> descriptor_pool.DescriptorPool:
+    """Descriptors made of a table of messages, written as in `api.wireformat`."""
+    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
+    for name, fields in messages.items():
         message = file.message_type.add(name=name)
         for field in fields.split():
             match = _FIELD.fullmatch(field)
             assert match is not None, field
-            _add(message, match)
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return pool
+            _add(package, message, match)
+    made = descriptor_pool.DescriptorPool()
+    made.Add(file)
+    return made
 
 
-def _add(message: descriptor_pb2.DescriptorProto, match: re.Match[str]) -> None:
+def _add(package: str, message: descriptor_pb2.DescriptorProto, match: re.Match[str]) -> None:
     name, number, list_of, mapping, map_to, plain = match[1], int(match[2]), match[4], match[5], match[6], match[7]
     if mapping:
         entry = message.nested_type.add(name=f"{name[0].upper()}{name[1:]}Entry")
         entry.options.map_entry = True
-        _typed(entry.field.add(name="key", number=1, label=_Proto.LABEL_OPTIONAL), "")
-        _typed(entry.field.add(name="value", number=2, label=_Proto.LABEL_OPTIONAL), map_to or "")
+        _typed(package, entry.field.add(name="key", number=1, label=_Proto.LABEL_OPTIONAL), "")
+        _typed(package, entry.field.add(name="value", number=2, label=_Proto.LABEL_OPTIONAL), map_to or "")
         message.field.add(
             name=name,
             number=number,
             label=_Proto.LABEL_REPEATED,
             type=_Proto.TYPE_MESSAGE,
-            type_name=f".kubernetes.{message.name}.{entry.name}",
+            type_name=f".{package}.{message.name}.{entry.name}",
         )
         return
     label = _Proto.LABEL_REPEATED if match[3] else _Proto.LABEL_OPTIONAL
-    _typed(message.field.add(name=name, number=number, label=label), list_of or plain or "")
+    _typed(package, message.field.add(name=name, number=number, label=label), list_of or plain or "")
 
 
-def _typed(field: descriptor_pb2.FieldDescriptorProto, kind: str) -> None:
+def _typed(package: str, field: descriptor_pb2.FieldDescriptorProto, kind: str) -> None:
     if kind in _SCALARS:
         field.type = _SCALARS[kind]
     else:
-        field.type, field.type_name = _Proto.TYPE_MESSAGE, f".kubernetes.{kind}"
+        field.type, field.type_name = _Proto.TYPE_MESSAGE, f".{package}.{kind}"
 
 
 @cache
