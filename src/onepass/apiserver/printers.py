@@ -1,57 +1,30 @@
 """Objects as rows: the Table that `kubectl get` asks for, and metadata alone (meta.k8s.io/v1)."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 
 from onepass.api import errors, meta
 from onepass.api.meta import JSON, Object
 from onepass.apiserver.encoding import Media
+from onepass.registry import ages
 from onepass.registry.strategy import Column, Strategy
 
 INCLUDES = ("None", "Metadata", "Object")
 
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_YEAR = 365 * _DAY
-
-
-def human_duration(seconds: float) -> str:
-    """A duration in at most two units, as `kubectl get` shows ages (k8s.io/apimachinery/pkg/util/duration)."""
-    whole = int(seconds)
-    if whole < -1:
-        return "<invalid>"
-    if whole < 2 * _MINUTE:
-        return f"{max(whole, 0)}s"
-    for limit, unit, unit_name, rest, rest_name in (
-        (10 * _MINUTE, _MINUTE, "m", 1, "s"),
-        (3 * _HOUR, _MINUTE, "m", 0, ""),
-        (8 * _HOUR, _HOUR, "h", _MINUTE, "m"),
-        (2 * _DAY, _HOUR, "h", 0, ""),
-        (8 * _DAY, _DAY, "d", _HOUR, "h"),
-        (2 * _YEAR, _DAY, "d", 0, ""),
-        (8 * _YEAR, _YEAR, "y", _DAY, "d"),
-    ):
-        if whole < limit:
-            left = whole % unit // rest if rest else 0
-            return f"{whole // unit}{unit_name}" + (f"{left}{rest_name}" if left else "")
-    return f"{whole // _YEAR}y"
-
-
-def age(obj: Object, now: float) -> str:
-    """How long ago the object was created."""
-    created = meta.text(meta.section(obj, "metadata"), "creationTimestamp")
-    try:
-        return human_duration(now - datetime.fromisoformat(created).timestamp())
-    except ValueError:
-        return "<unknown>"
+_DATED = frozenset({"Age", "Created At"})  # a kind with a column of these has its own place for it
 
 
 def columns(strategy: Strategy) -> Sequence[Column]:
-    """Every column of a kind: its name first, its age last but before those of `-o wide`."""
+    """Every column of a kind. Unless the kind says where they stand, its name is first, and its age last but before
+    those of `-o wide`."""
+    own = {column.name for column in strategy.columns}
+    if "Name" in own:
+        return strategy.columns
+    dated = bool(_DATED & own)
     return (
         Column("Name", lambda obj, _now: meta.name(obj), format="name", description="Name of the object."),
-        *(column for column in strategy.columns if column.priority == 0),
-        Column("Age", age, description="How long ago the object was created."),
-        *(column for column in strategy.columns if column.priority > 0),
+        *(column for column in strategy.columns if column.priority == 0 or dated),
+        *(() if dated else (ages.AGE,)),
+        *(column for column in strategy.columns if column.priority > 0 and not dated),
     )
 
 

@@ -12,7 +12,7 @@ from onepass.api import certificates_v1, errors, meta
 from onepass.api.errors import Cause
 from onepass.api.meta import JSON, Object, Resource
 from onepass.pki import authority, certificates
-from onepass.registry import causes, credentials, lifecycle, rolerules
+from onepass.registry import ages, causes, credentials, lifecycle, rolerules
 from onepass.registry.strategy import Actor, Column, Strategy
 
 RESOURCE = Resource(
@@ -200,10 +200,11 @@ STRATEGY = Strategy(
     resource=RESOURCE,
     model=certificates_v1.CertificateSigningRequest,
     columns=(
-        Column("SignerName", _spec_cell("signerName")),
-        Column("Requestor", _spec_cell("username")),
-        Column("RequestedDuration", _duration_cell),
-        Column("Condition", _condition_cell),
+        ages.AGE,
+        Column("SignerName", _spec_cell("signerName"), description="Who is to sign."),
+        Column("Requestor", _spec_cell("username"), description="Who asks."),
+        Column("RequestedDuration", _duration_cell, description="How long the certificate is to hold."),
+        Column("Condition", _condition_cell, description="What was decided, and whether it was signed."),
     ),
     subresources={"approval": ("status.conditions",), "status": ("status",)},
     unmanaged=("spec.username", "spec.uid", "spec.groups", "spec.extra"),

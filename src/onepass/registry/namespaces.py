@@ -39,7 +39,13 @@ def _on_delete(obj: Object, _actor: Actor) -> Object:
 STRATEGY = Strategy(
     resource=RESOURCE,
     model=core_v1.Namespace,
-    columns=(Column("Status", lambda obj, _: meta.text(meta.section(obj, "status"), "phase")),),
+    columns=(
+        Column(
+            "Status",
+            lambda obj, _: meta.text(meta.section(obj, "status"), "phase"),
+            description="Active, or Terminating once it is deleted.",
+        ),
+    ),
     subresources={"status": ("status",)},
     prepare_create=_on_create,
     prepare_update=_on_update,

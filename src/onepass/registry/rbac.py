@@ -79,7 +79,11 @@ def _named(kind: str) -> Callable[[Object, float], str]:
 
 
 _ROLE_COLUMNS = (
-    Column("Created At", lambda obj, _: meta.section(obj, "metadata").get("creationTimestamp"), priority=1),
+    Column(
+        "Created At",
+        lambda obj, _: meta.section(obj, "metadata").get("creationTimestamp"),
+        description="When the role was created.",
+    ),
 )
 _BINDING_COLUMNS = (
     Column("Role", _role_name, description="The role that is given."),

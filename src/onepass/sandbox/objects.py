@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from onepass.api import meta
 from onepass.api.errors import Cause
 from onepass.api.meta import JSON, Object, Resource
-from onepass.registry import causes
+from onepass.registry import ages, causes
 from onepass.registry.strategy import Actor, Column, Strategy
 from onepass.sandbox.objectmodels import ConfigMap, Event, Node, Secret, Service
 from onepass.sandbox.pods import maps
@@ -67,10 +67,6 @@ def _node_state(obj: Object, _now: float) -> JSON:
     return ("Ready" if ready else "NotReady") + closed
 
 
-def _kubelet_version(obj: Object, _now: float) -> JSON:
-    return meta.text(meta.section(meta.section(obj, "status"), "nodeInfo"), "kubeletVersion")
-
-
 def _of_involved(key: str) -> Callable[[Object], str]:
     return lambda obj: meta.text(meta.section(obj, "involvedObject"), key)
 
@@ -78,6 +74,30 @@ def _of_involved(key: str) -> Callable[[Object], str]:
 def _about(obj: Object, _now: float) -> JSON:
     about = meta.section(obj, "involvedObject")
     return f"{meta.text(about, 'kind').lower()}/{meta.text(about, 'name')}"
+
+
+def _seen(key: str) -> Callable[[Object, float], JSON]:
+    def cell(obj: Object, now: float) -> JSON:
+        return ages.since(meta.text(obj, key) or meta.text(obj, "firstTimestamp") or meta.text(obj, "eventTime"), now)
+
+    return cell
+
+
+def _source(obj: Object, _now: float) -> JSON:
+    source = meta.section(obj, "source")
+    return ", ".join(part for part in (meta.text(source, "component"), meta.text(source, "host")) if part)
+
+
+def _address(kind: str) -> Callable[[Object, float], JSON]:
+    def cell(obj: Object, _now: float) -> JSON:
+        addresses = maps(meta.section(obj, "status").get("addresses"))
+        return next((meta.text(a, "address") for a in addresses if a.get("type") == kind), "<none>")
+
+    return cell
+
+
+def _node_info(key: str) -> Callable[[Object, float], JSON]:
+    return lambda obj, _now: meta.text(meta.section(meta.section(obj, "status"), "nodeInfo"), key) or "<unknown>"
 
 
 CONFIG_MAPS = Strategy(
@@ -119,11 +139,27 @@ EVENTS = Strategy(
     EVENT,
     Event,
     (
+        Column("Last Seen", _seen("lastTimestamp"), description="How long ago it happened last."),
         Column("Type", lambda obj, _now: meta.text(obj, "type"), description="Normal or Warning."),
         Column("Reason", lambda obj, _now: meta.text(obj, "reason"), description="What happened, as one word."),
         Column("Object", _about, description="What it happened to."),
-        Column("Count", lambda obj, _now: obj.get("count") or 1, type="integer", description="How many times."),
+        Column(
+            "Subobject",
+            lambda obj, _now: meta.text(meta.section(obj, "involvedObject"), "fieldPath"),
+            priority=1,
+            description="The part of the object that it happened to.",
+        ),
+        Column("Source", _source, priority=1, description="Who saw it happen."),
         Column("Message", lambda obj, _now: meta.text(obj, "message"), description="What happened, as a sentence."),
+        Column("First Seen", _seen("firstTimestamp"), priority=1, description="How long ago it happened first."),
+        Column(
+            "Count",
+            lambda obj, _now: obj.get("count") or 1,
+            type="integer",
+            priority=1,
+            description="How many times it happened.",
+        ),
+        Column("Name", lambda obj, _now: meta.name(obj), format="name", priority=1, description="Name of the event."),
     ),
     selectable={
         **{
@@ -142,7 +178,18 @@ NODES = Strategy(
     (
         Column("Status", _node_state, description="Whether it takes pods."),
         Column("Roles", lambda _obj, _now: "sandbox", description="What it is for."),
-        Column("Version", _kubelet_version, description="Version of its kubelet."),
+        ages.AGE,
+        Column("Version", _node_info("kubeletVersion"), description="Version of its kubelet."),
+        Column("Internal-IP", _address("InternalIP"), priority=1, description="Its address inside the cluster."),
+        Column("External-IP", _address("ExternalIP"), priority=1, description="Its address from outside."),
+        Column("OS-Image", _node_info("osImage"), priority=1, description="Its operating system."),
+        Column("Kernel-Version", _node_info("kernelVersion"), priority=1, description="Version of its kernel."),
+        Column(
+            "Container-Runtime",
+            _node_info("containerRuntimeVersion"),
+            priority=1,
+            description="What runs its containers.",
+        ),
     ),
     subresources={"status": ("status",)},
     selectable={"spec.unschedulable": lambda obj: str(meta.section(obj, "spec").get("unschedulable", False)).lower()},

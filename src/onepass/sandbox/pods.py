@@ -126,6 +126,13 @@ def _restarts(obj: Object, _now: float) -> JSON:
     return sum(count for count in counts if isinstance(count, int))
 
 
+def _gates(obj: Object, _now: float) -> JSON:
+    gates = [meta.text(gate, "conditionType") for gate in maps(meta.section(obj, "spec").get("readinessGates"))]
+    conditions = maps(meta.section(obj, "status").get("conditions"))
+    true = {c.get("type") for c in conditions if c.get("status") == "True"}
+    return f"{sum(gate in true for gate in gates)}/{len(gates)}" if gates else "<none>"
+
+
 def _state(obj: Object, _now: float) -> JSON:
     """The one word that `kubectl get pods` shows: the most telling reason among the pod and its containers."""
     status = meta.section(obj, "status")
@@ -180,5 +187,17 @@ COLUMNS = (
         lambda obj, _now: meta.text(meta.section(obj, "spec"), "nodeName") or "<none>",
         priority=1,
         description="The node that runs it.",
+    ),
+    Column(
+        "Nominated Node",
+        lambda obj, _now: meta.text(meta.section(obj, "status"), "nominatedNodeName") or "<none>",
+        priority=1,
+        description="The node that it is to take over; there is none in a sandbox.",
+    ),
+    Column(
+        "Readiness Gates",
+        _gates,
+        priority=1,
+        description="How many of its own conditions for being ready hold.",
     ),
 )
