@@ -22,8 +22,8 @@ PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
 _V3, _V2 = "#/components/schemas/", "#/definitions/"
 _OPEN = "x-kubernetes-preserve-unknown-fields"
-_KNOWN = frozenset({"type", "format", "description", "default", "pattern", "required", "enum", "minimum", "maximum", "minLength",
-                    "maxLength", "minItems", "maxItems", "uniqueItems"})  # fmt: skip
+_KNOWN = frozenset({"type", "format", "description", "default", "pattern", "required", "enum", "minimum", "maximum",
+                    "minLength", "maxLength", "minItems", "maxItems", "uniqueItems"})  # fmt: skip
 # As in wireformat: field=number:type, a list in brackets.
 _MESSAGES: Mapping[str, str] = {
     "Document": "swagger=1 info=2:Info paths=8:Paths definitions=9:Definitions",
@@ -48,8 +48,9 @@ _MESSAGES: Mapping[str, str] = {
     "Definitions": "additional_properties=1:[NamedSchema]",
     "Properties": "additional_properties=1:[NamedSchema]",
     "NamedSchema": "name=1 value=2:Schema",
-    "Schema": "_ref=1 format=2 description=4 default=5:Any maximum=7:double minimum=9:double max_length=11:int min_length=12:int "
-    "pattern=13 max_items=14:int min_items=15:int unique_items=16:bool required=19:[] enum=20:[Any] "
+    "Schema": "_ref=1 format=2 description=4 default=5:Any maximum=7:double minimum=9:double "
+    "max_length=11:int min_length=12:int pattern=13 max_items=14:int min_items=15:int unique_items=16:bool "
+    "required=19:[] enum=20:[Any] "
     "additional_properties=21:Additional type=22:Strings items=23:Items properties=25:Properties "
     "vendor_extension=31:[NamedAny]",
     "Additional": "schema=1:Schema boolean=2:bool",

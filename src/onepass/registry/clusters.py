@@ -97,13 +97,32 @@ def _healthy(obj: Object, _now: float) -> str:
 
 
 _COLUMNS = (
-    Column("Provider", lambda obj, _: meta.text(meta.section(obj, "spec"), "provider"), description="Who runs the cluster."),
+    Column(
+        "Provider",
+        lambda obj, _: meta.text(meta.section(obj, "spec"), "provider"),
+        description="Who runs the cluster.",
+    ),
     Column("Endpoint", lambda obj, _: meta.text(_access(obj), "endpoint"), description="URL of its API server."),
     Column("Healthy", _healthy, description="Whether the cluster answers requests through the gateway."),
     Column("Version", _status("version"), description="Kubernetes version of the cluster."),
-    Column("Display Name", lambda obj, _: meta.text(meta.section(obj, "spec"), "displayName"), priority=1, description="What people call it."),
+    Column(
+        "Display Name",
+        lambda obj, _: meta.text(meta.section(obj, "spec"), "displayName"),
+        priority=1,
+        description="What people call it.",
+    ),
     Column("Latency", _status("latency"), priority=1, description="Time that a small request takes."),
     Column("Protocol", _status("alpn"), priority=1, description="h2 or http/1.1."),
-    Column("Credential", lambda obj, _: meta.text(meta.section(_access(obj), "credential"), "type"), priority=1, description="By which kind of credential the gateway comes to it."),
-    Column("Identity", lambda obj, _: meta.text(_access(obj), "identity") or "Gateway", priority=1, description="As whom requests reach it."),
+    Column(
+        "Credential",
+        lambda obj, _: meta.text(meta.section(_access(obj), "credential"), "type"),
+        priority=1,
+        description="By which kind of credential the gateway comes to it.",
+    ),
+    Column(
+        "Identity",
+        lambda obj, _: meta.text(_access(obj), "identity") or "Gateway",
+        priority=1,
+        description="As whom requests reach it.",
+    ),
 )
