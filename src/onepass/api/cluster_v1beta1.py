@@ -14,6 +14,8 @@ from onepass.api.objectmeta import Condition, Model, ObjectMeta
 class X509(Model):
     """A client certificate. Write-only: a read shows the fingerprint of the credential instead."""
 
+    model_config = objectmeta.WHOLE
+
     certificate: str | None = Field(
         None,
         description="Client certificate, PEM in base64, leaf first. Write-only.",

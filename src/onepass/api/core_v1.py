@@ -34,11 +34,15 @@ class Namespace(Model):
 class LocalObjectReference(Model):
     """The name of an object in the same namespace."""
 
+    model_config = objectmeta.WHOLE
+
     name: str = Field("", description="Name of the object.")
 
 
 class ObjectReference(Model):
     """A reference to an object."""
+
+    model_config = objectmeta.WHOLE
 
     name: str | None = Field(None, description="Name of the object.")
     kind: str | None = Field(None, description="Kind of the object.")
@@ -55,7 +59,16 @@ class ServiceAccount(Model):
     api_version: str = objectmeta.API_VERSION
     kind: str = objectmeta.KIND
     metadata: ObjectMeta = Field(default_factory=ObjectMeta, description="Standard object metadata.")
-    secrets: list[ObjectReference] | None = Field(None, description="Kept for Kubernetes manifests; not used.")
+    secrets: list[ObjectReference] | None = Field(
+        None,
+        description="Kept for Kubernetes manifests; not used.",
+        json_schema_extra={
+            "x-kubernetes-patch-strategy": "merge",
+            "x-kubernetes-patch-merge-key": "name",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
+    )
     image_pull_secrets: list[LocalObjectReference] | None = Field(
         None, description="Kept for Kubernetes manifests; not used."
     )

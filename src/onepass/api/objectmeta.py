@@ -38,10 +38,15 @@ API_VERSION = Field(
 KIND = Field("", description="The kind of object that this is, in CamelCase. It cannot be changed.")
 
 BYTES: JsonDict = {"format": "byte"}  # a Go []byte: base64 in JSON
+# Of a map, or of an object whose fields only mean something together: it is applied, and managed, as a whole.
+ATOMIC: JsonDict = {"x-kubernetes-map-type": "atomic"}
+WHOLE = ConfigDict(json_schema_extra=ATOMIC)
 
 
 class OwnerReference(Model):
     """An object that this one belongs to: it is deleted when its owners are gone."""
+
+    model_config = WHOLE
 
     api_version: str = Field(description="API version of the owner.")
     kind: str = Field(description="Kind of the owner.")
@@ -124,6 +129,8 @@ class LabelSelectorRequirement(Model):
 
 class LabelSelector(Model):
     """Selects objects by their labels. All conditions must hold; no condition at all selects every object."""
+
+    model_config = WHOLE
 
     match_labels: dict[str, str] | None = Field(None, description="Labels that must be there with these values.")
     match_expressions: list[LabelSelectorRequirement] | None = Field(None, description="Conditions on labels.")

@@ -27,6 +27,8 @@ class PolicyRule(Model):
 class Subject(Model):
     """A user, a group or a service account."""
 
+    model_config = objectmeta.WHOLE
+
     kind: str = Field(description="User, Group or ServiceAccount.")
     api_group: str | None = Field(
         None, description="rbac.authorization.k8s.io for User and Group, empty for ServiceAccount."
@@ -37,6 +39,8 @@ class Subject(Model):
 
 class RoleRef(Model):
     """The role that a binding gives. It cannot be changed: delete the binding and make another."""
+
+    model_config = objectmeta.WHOLE
 
     api_group: str = Field("", description="rbac.authorization.k8s.io.")
     kind: str = Field(description="ClusterRole or Role.")

@@ -282,6 +282,8 @@ def _told(node: Object, prefix: str) -> Object:
                 told = {**parts[0], **told}
         elif key not in _NOT_IN_OPENAPI and not (key == "default" and value in (None, "")):
             told[key] = value
+    if told.get("type") == "array":
+        told.setdefault("x-kubernetes-list-type", "atomic")  # which is what it is without a word
     # A reference stands alone in OpenAPI 3.0; what is said beside it needs allOf.
     if "$ref" in told and len(told) > 1:
         told["allOf"] = [{"$ref": told.pop("$ref")}]

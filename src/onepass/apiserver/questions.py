@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from starlette.requests import Request
 from starlette.responses import Response
 
+from onepass.access.identity import Identity
 from onepass.api import errors
-from onepass.apiserver import encoding
+from onepass.apiserver import encoding, parameters, strictness
 from onepass.apiserver.ports import Kindless, Limits
 from onepass.registry import schema
 
@@ -14,16 +15,21 @@ from onepass.registry import schema
 async def answered(kind: Kindless, request: Request, limits: Limits, namespace: str) -> Response:
     """The answer to the question in the body. Raises what the kind raises, and errors of encoding and schema."""
     media = encoding.negotiate(request.headers.get("accept", ""))
-    body = await encoding.read(request, limits.body)
-    obj = encoding.load_object(body, encoding.media_type(request), limits.depth)
+    asker: Identity = request.scope["identity"]
+    validation = parameters.write(parameters.query(request.scope), asker, "", 0, verb="create").field_validation
+    kind_sent, body = encoding.media_type(request), await encoding.read(request, limits.body)
+    obj = encoding.load_object(body, kind_sent, limits.depth)
     for key, expected in (("apiVersion", kind.resource.api_version), ("kind", kind.resource.kind)):
         if (obj.get(key) or expected) != expected:
             raise errors.bad_request(f"{key} in the data does not match the expected {expected}")
         obj[key] = expected
     obj.pop("status", None)  # the answer's place: what a client leaves there means nothing
     conformed, unknown = schema.conform(kind.model, kind.resource, obj)
-    answer = await kind.answer(conformed, request.scope["identity"], namespace)
-    return warned(encoding.respond(request, answer, media=media, code=201), schema.warnings(unknown))
+    odd = (*strictness.odd(body, kind_sent), *schema.warnings(unknown)) if validation != "Ignore" else ()
+    if odd and validation == "Strict":
+        raise schema.strict(kind.resource, odd)
+    answer = await kind.answer(conformed, asker, namespace)
+    return warned(encoding.respond(request, answer, media=media, code=201), odd)
 
 
 def warned(response: Response, warnings: Iterable[str]) -> Response:

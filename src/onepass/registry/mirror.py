@@ -14,7 +14,7 @@ _PAUSE = 1.0  # seconds between tries while the storage does not answer
 
 
 class Mirror:
-    """Objects of several kinds at one moment. Objects handed out are shared: never alter them."""
+    """Objects of several kinds at one moment, without managedFields. They are shared: never alter them."""
 
     def __init__(self, stores: Mapping[str, Store]) -> None:
         """`stores` by Resource.key, for example {"clusters.cluster.karpor.io": store}."""
@@ -77,7 +77,7 @@ class Mirror:
             await asyncio.sleep(_PAUSE)
 
     def _replace(self, key: str, items: Sequence[Object]) -> None:
-        objects = {_place(meta.namespace(obj), meta.name(obj)): obj for obj in items}
+        objects = {_place(meta.namespace(obj), meta.name(obj)): _lean(obj) for obj in items}
         before, self._objects[key] = self._objects[key], objects
         self._unlisted.discard(key)
         if not self._unlisted:
@@ -90,7 +90,7 @@ class Mirror:
         if gone:
             self._objects[key].pop(place, None)
         else:
-            self._objects[key][place] = obj
+            self._objects[key][place] = _lean(obj)
         self._tell(key)
 
     def _tell(self, key: str) -> None:
@@ -99,6 +99,11 @@ class Mirror:
         # Wakes whoever waits now; whoever comes later waits on a new event.
         self._moved.set()
         self._moved = asyncio.Event()
+
+
+def _lean(obj: Object) -> Object:
+    """The object without its managedFields, which are as large as the rest, and which nobody here reads."""
+    return {**obj, "metadata": {k: v for k, v in meta.section(obj, "metadata").items() if k != "managedFields"}}
 
 
 def _place(namespace: str, name: str) -> str:

@@ -50,7 +50,9 @@ def conform(model: type[BaseModel], resource: Resource, obj: Object) -> tuple[Ob
     return cast(Object, parsed.model_dump(mode="json", by_alias=True, exclude_none=True)), unknown
 
 
-def strict(resource: Resource, told: Sequence[str], kind: Literal["object", "patch", "apply"]) -> errors.ApiError:
+def strict(
+    resource: Resource, told: Sequence[str], kind: Literal["object", "patch", "apply"] = "object"
+) -> errors.ApiError:
     """The refusal of what only `fieldValidation=Strict` refuses; `told` as a warning tells each.
 
     A patch is refused in the words of a real server, except that they leave out the patched object, which a real one

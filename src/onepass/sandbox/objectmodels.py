@@ -4,7 +4,7 @@ from pydantic import Field
 
 from onepass.api import objectmeta
 from onepass.api.objectmeta import ObjectMeta
-from onepass.sandbox.podmodels import Open, keyed
+from onepass.sandbox.podmodels import WHOLE, Open, keyed
 
 
 class ConfigMap(Open):
@@ -43,8 +43,10 @@ class ServiceSpec(Open):
     """Which pods a service stands for."""
 
     type: str = Field("ClusterIP", description="ClusterIP, NodePort, LoadBalancer or ExternalName.")
-    selector: dict[str, str] | None = Field(None, description="Labels of its pods.")
-    ports: list[ServicePort] | None = Field(None, description="Its ports.", json_schema_extra=keyed("port"))
+    selector: dict[str, str] | None = Field(
+        None, description="Labels of its pods.", json_schema_extra=objectmeta.ATOMIC
+    )
+    ports: list[ServicePort] | None = Field(None, description="Its ports.", json_schema_extra=keyed("port", "protocol"))
     cluster_ip: str | None = Field(None, alias="clusterIP", description="Its address; the sandbox gives none.")
 
 
@@ -60,6 +62,8 @@ class Service(Open):
 
 class EventReference(Open):
     """The object that an event is about."""
+
+    model_config = WHOLE
 
     kind: str | None = Field(None, description="Kind of the object.")
     namespace: str | None = Field(None, description="Namespace of the object.")

@@ -16,18 +16,23 @@ class Open(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, strict=True, extra="allow")
 
 
-def keyed(key: str) -> dict[str, JSON]:
-    """How strategic merge patch treats a list: as a map by `key`."""
+WHOLE = ConfigDict(json_schema_extra=objectmeta.ATOMIC)
+
+
+def keyed(key: str, *more: str) -> dict[str, JSON]:
+    """How patches treat a list: as a map by `key`; `more` are keys that only server-side apply knows."""
     return {
         "x-kubernetes-patch-strategy": "merge",
         "x-kubernetes-patch-merge-key": key,
         "x-kubernetes-list-type": "map",
-        "x-kubernetes-list-map-keys": [key],
+        "x-kubernetes-list-map-keys": [key, *more],
     }
 
 
 class KeySelector(Open):
     """One key of a ConfigMap or a Secret."""
+
+    model_config = WHOLE
 
     name: str = Field("", description="Name of the object.")
     key: str = Field(description="Key in its data.")
@@ -36,6 +41,8 @@ class KeySelector(Open):
 
 class FieldSelector(Open):
     """A field of the pod."""
+
+    model_config = WHOLE
 
     field_path: str = Field(description="Path of the field, such as metadata.name.")
 
@@ -80,7 +87,7 @@ class Container(Open):
     args: list[str] | None = Field(None, description="More arguments.")
     working_dir: str | None = Field(None, description="Where it runs: below the container's own folder.")
     ports: list[ContainerPort] | None = Field(
-        None, description="Ports that it listens on.", json_schema_extra=keyed("containerPort")
+        None, description="Ports that it listens on.", json_schema_extra=keyed("containerPort", "protocol")
     )
     env: list[EnvVar] | None = Field(None, description="Its environment.", json_schema_extra=keyed("name"))
     env_from: list[dict[str, object]] | None = Field(
@@ -123,7 +130,9 @@ class PodSpec(Open):
     active_deadline_seconds: int | None = Field(None, description="Kept; not enforced.")
     dns_policy: str = Field("ClusterFirst", description="Kept.")
     node_name: str | None = Field(None, description="The node that runs it.")
-    node_selector: dict[str, str] | None = Field(None, description="Kept: there is one node.")
+    node_selector: dict[str, str] | None = Field(
+        None, description="Kept: there is one node.", json_schema_extra=objectmeta.ATOMIC
+    )
     service_account_name: str | None = Field(None, description="The identity of the pod; kept.")
     scheduler_name: str = Field("default-scheduler", description="Kept.")
     security_context: dict[str, object] = Field(default_factory=dict, description="Kept; not enforced.")
