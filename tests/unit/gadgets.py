@@ -1,5 +1,6 @@
 """A kind with a field of every sort, and generated objects and patches of it."""
 
+import json
 from typing import Annotated, cast
 
 from hypothesis import strategies as st
@@ -90,6 +91,8 @@ def schemas(*strategies: Strategy) -> Object:
     return found
 
 
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_HEAD: Object = {"apiVersion": GADGET.api_version, "kind": GADGET.kind, "metadata": {"name": "g"}}
 _WORDS = st.sampled_from(["x", "y", "z", ""])
 _KEYS = st.sampled_from(["a", "b", "c"])
 _NUMBERS = st.integers(0, 3)
@@ -151,12 +154,15 @@ def specs(*, doubled: bool = False, nulls: bool = False, merged: bool = False) -
 
 def metadatas() -> st.SearchStrategy[Object]:
     words = st.dictionaries(_KEYS, _WORDS, max_size=2)
+    last = st.builds(
+        lambda kept, spec: {**kept, LAST_APPLIED: json.dumps({**_HEAD, "spec": spec})}, words, specs(nulls=True)
+    )
     finalizers = st.lists(st.sampled_from(["f.io/a", "f.io/b"]), unique=True, max_size=2)
     owner = st.fixed_dictionaries({"apiVersion": st.just("v1"), "kind": st.just("K"), "name": _KEYS, "uid": _KEYS})
     owners = st.lists(owner, max_size=2, unique_by=lambda owner: str(owner["uid"]))
     optional: dict[str, st.SearchStrategy[JSON]] = {
         "labels": _json(words),
-        "annotations": _json(words),
+        "annotations": _json(st.one_of(words, words, last)),
         "finalizers": _json(finalizers),
         "ownerReferences": _json(owners),
     }

@@ -214,6 +214,7 @@ def with_last_applied(obj: Object, config: Object) -> Object:
     metadata = meta.section(config, "metadata")
     told = {k: v for k, v in meta.section(metadata, "annotations").items() if k != LAST_APPLIED}
     rest: Object = {k: v for k, v in metadata.items() if k != "annotations"}
-    text = orjson.dumps({**config, "metadata": {**rest, "annotations": told} if told else rest}).decode() + "\n"
+    whole: Object = {**config, "metadata": {**rest, "annotations": told} if told else rest}
+    text = orjson.dumps(whole, option=orjson.OPT_SORT_KEYS).decode() + "\n"  # as Go writes it
     changed: Object = {**annotations, LAST_APPLIED: text}
     return {**obj, "metadata": {**meta.section(obj, "metadata"), "annotations": changed}}
