@@ -1,13 +1,13 @@
 """The verbs on stored kinds, and the dispatch of every request that names a resource."""
 
 import asyncio
-import copy
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -318,7 +318,7 @@ async def _changed(call: Call, change: patches.Change, write: Write) -> Written:
         return await call.store.update(call.namespace, name, change, write)
     for _ in range(_TRIES):
         old = await call.store.get(call.namespace, name)
-        new = change(copy.deepcopy(old))
+        new = change(orjson.loads(orjson.dumps(old)))
         await call.server.admit(call.attempt(new, old))
         try:
             return await call.store.update(call.namespace, name, _only_of(old, new), write)

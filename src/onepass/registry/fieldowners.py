@@ -75,7 +75,7 @@ def owned(strategy: Strategy, old: Object | None, new: Object, given: JSON, writ
                 kind, before, after, write.config, managed, who, time, force=write.force, reach=reach
             )
         else:
-            managed = _base(stored, given, write)
+            managed = stored if given == _stored(old) else _base(stored, given, write)
             if managed or old is None:
                 managed = ownership.updated(kind, before, after, managed, who, time, reach)
     except ownership.Conflicts as found:

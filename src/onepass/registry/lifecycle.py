@@ -10,9 +10,9 @@ from onepass.api import errors, meta
 from onepass.api.errors import Cause
 from onepass.api.meta import JSON, Object
 from onepass.registry import causes, names
+from onepass.registry.fields import ownership
 from onepass.registry.strategy import Strategy
 
-_ANNOTATIONS_LIMIT = 256 * 1024  # bytes, keys and values together
 # What a client may send but never decides. The rest of the metadata is the client's.
 _SERVERS = (
     "uid",
@@ -158,8 +158,8 @@ def _annotations(annotations: Mapping[str, str]) -> list[Cause]:
         for key in annotations
         for problem in names.qualified(key.lower())
     ]
-    if sum(len(k.encode()) + len(v.encode()) for k, v in annotations.items()) > _ANNOTATIONS_LIMIT:
-        wrong.append(causes.too_long("metadata.annotations", _ANNOTATIONS_LIMIT))
+    if sum(len(k.encode()) + len(v.encode()) for k, v in annotations.items()) > ownership.MOST_ANNOTATED:
+        wrong.append(causes.too_long("metadata.annotations", ownership.MOST_ANNOTATED))
     return wrong
 
 

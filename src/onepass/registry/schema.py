@@ -1,6 +1,7 @@
 """Holds an object against its kind's model: types, required fields, defaults, and fields the kind does not have."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Literal, cast
 
 from pydantic import BaseModel, ValidationError
@@ -23,6 +24,7 @@ _TYPES = {
     "model_type": "object",
     "model_attributes_type": "object",
 }
+_PARTS = (BaseModel, list, dict)  # what has parts of its own
 _NAMES: dict[type, str] = {
     bool: "boolean",
     int: "integer",
@@ -91,17 +93,27 @@ def _without_nulls(value: JSON) -> JSON:
 def _prune(value: object, path: str, unknown: list[str]) -> None:
     if isinstance(value, BaseModel):
         cls = type(value)
-        for key, field in cls.model_fields.items():
-            _prune(getattr(value, key), _child(path, field.alias or key), unknown)
+        for key, alias in _aliases(cls):
+            part = getattr(value, key)
+            if isinstance(part, _PARTS):
+                _prune(part, _child(path, alias), unknown)
         if value.model_extra and cls.model_config.get("extra") != "allow":
             unknown += [_child(path, key) for key in value.model_extra]
             value.model_extra.clear()
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _prune(item, f"{path}[{index}]", unknown)
+            if isinstance(item, _PARTS):
+                _prune(item, f"{path}[{index}]", unknown)
     elif isinstance(value, dict):
         for key, item in value.items():
-            _prune(item, _child(path, str(key)), unknown)
+            if isinstance(item, _PARTS):
+                _prune(item, _child(path, str(key)), unknown)
+
+
+@cache
+def _aliases(model: type[BaseModel]) -> Sequence[tuple[str, str]]:
+    """The fields of a model: their names in Python and in JSON."""
+    return tuple((key, field.alias or key) for key, field in model.model_fields.items())
 
 
 def _child(path: str, key: str) -> str:

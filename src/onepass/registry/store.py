@@ -1,6 +1,5 @@
 """Generic create, read, update, delete and watch of one kind, driven by its strategy. The only writer of objects."""
 
-import copy
 import secrets
 import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -146,7 +145,7 @@ class Store:
                     raise
                 return await self._create(namespace, self._named(namespace, name, change({})), write)
             old = records.decode(record)
-            new = self._named(namespace, name, change(copy.deepcopy(old)))
+            new = self._named(namespace, name, change(records.decode(record)))
             checked = self._changed(old, new, write)
             written = await self._replace(record, old, checked, write)
             if written is not None:

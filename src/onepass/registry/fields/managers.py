@@ -7,6 +7,7 @@ subresource and, for updates, its API version.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Literal
 
 import orjson
@@ -33,12 +34,7 @@ class Manager:
     @property
     def key(self) -> str:
         """Unique in an object, and what entries are sorted by where nothing else tells."""
-        told: Object = {"manager": self.name, "operation": self.operation}
-        if self.operation == "Update":
-            told["apiVersion"] = self.api_version
-        if self.subresource:
-            told["subresource"] = self.subresource
-        return orjson.dumps({k: v for k, v in told.items() if v}).decode()
+        return _key(self)
 
     def __str__(self) -> str:
         """As a conflict tells it."""
@@ -46,6 +42,15 @@ class Manager:
         if self.subresource:
             told += f" with subresource {orjson.dumps(self.subresource).decode()}"
         return f"{told} using {self.api_version}" if self.operation == "Update" else told
+
+
+@lru_cache(4096)
+def _key(manager: Manager) -> str:
+    told: Object = {"manager": manager.name, "operation": manager.operation}
+    if manager.operation == "Update":
+        told["apiVersion"] = manager.api_version
+    told["subresource"] = manager.subresource
+    return orjson.dumps({k: v for k, v in told.items() if v}).decode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from onepass.registry.fields.typedvalues import ABSENT, Changes
 BEFORE_APPLY = "before-first-apply"
 KUBECTL = "kubectl"  # the manager that kubectl applies as, which takes over from its client-side apply
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+MOST_ANNOTATED = 256 * 1024  # bytes of all annotations of an object
 
 _LAST_APPLIED = fieldsets.of(("metadata", "annotations", LAST_APPLIED))
 # Nobody manages what names an object, and what the server decides.
@@ -212,9 +213,11 @@ def with_last_applied(obj: Object, config: Object) -> Object:
     if not annotations.get(LAST_APPLIED):
         return obj
     metadata = meta.section(config, "metadata")
-    told = {k: v for k, v in meta.section(metadata, "annotations").items() if k != LAST_APPLIED}
-    rest: Object = {k: v for k, v in metadata.items() if k != "annotations"}
-    whole: Object = {**config, "metadata": {**rest, "annotations": told} if told else rest}
-    text = orjson.dumps(whole, option=orjson.OPT_SORT_KEYS).decode() + "\n"  # as Go writes it
+    if isinstance(metadata.get("annotations"), dict):
+        told = {k: v for k, v in meta.section(metadata, "annotations").items() if k != LAST_APPLIED}
+        config = {**config, "metadata": {**metadata, "annotations": told}}
+    text = orjson.dumps(config, option=orjson.OPT_SORT_KEYS).decode() + "\n"  # as Go writes it
     changed: Object = {**annotations, LAST_APPLIED: text}
+    if sum(len(key) + len(str(value)) for key, value in changed.items()) > MOST_ANNOTATED:
+        del changed[LAST_APPLIED]
     return {**obj, "metadata": {**meta.section(obj, "metadata"), "annotations": changed}}

@@ -45,7 +45,11 @@ def same(one: JSON, other: JSON) -> bool:
         return False
     if not isinstance(one, (dict, list)):
         return isinstance(one, bool) == isinstance(other, bool)
-    return orjson.dumps(one) == orjson.dumps(other) or _alike(one, other)
+    return _told(one) == _told(other) or _alike(one, other)
+
+
+def _told(value: JSON) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _alike(one: JSON, other: JSON) -> bool:
@@ -147,15 +151,16 @@ def _compared_as(shape: Shape, kind: FieldType, before: Value, after: Value, pat
         one = before if isinstance(before, dict) else {}
         two = after if isinstance(after, dict) else {}
         if not kind.atomic_map and (one or two):
-            for key in one.keys() | two.keys():
-                here = (*path, fieldsets.field(key))
-                _compare(kind.field(key), one.get(key, ABSENT), two.get(key, ABSENT), here, changes)
+            for key in one | two:
+                was, now = one.get(key, ABSENT), two.get(key, ABSENT)
+                if type(was) is not str or was != now:  # most fields are texts that stay as they are
+                    _compare(kind.field(key), was, now, (*path, fieldsets.field(key)), changes)
             return False
     elif shape == "list":
-        was = before if isinstance(before, list) else []
-        now = after if isinstance(after, list) else []
-        if not kind.atomic_list and (was or now):
-            _compare_items(kind, was, now, path, changes)
+        items = before if isinstance(before, list) else []
+        others = after if isinstance(after, list) else []
+        if not kind.atomic_list and (items or others):
+            _compare_items(kind, items, others, path, changes)
             return False
     if path:
         kept = changes.added if before is ABSENT else changes.removed if after is ABSENT else changes.modified
