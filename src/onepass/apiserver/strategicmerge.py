@@ -147,10 +147,14 @@ def _merge_maps(before: list[JSON], value: list[JSON], key: str, schema: Schema)
             raise _bad(f"unknown {_PATCH} directive {directive!r} in a list")
     if any(isinstance(item, dict) and item.get(_PATCH) == "replace" for item in value):
         merged = []
+    places: dict[str, int] = {}
+    for index, old in enumerate(merged):
+        places.setdefault(_hashable(_key_of(old, key)), index)
     for item in wanted:
         assert isinstance(item, dict)
-        place = next((i for i, old in enumerate(merged) if _key_of(old, key) == _required(item, key)), None)
+        place = places.get(_hashable(_required(item, key)))
         if place is None:
+            places[_hashable(item[key])] = len(merged)
             merged.append(apply({}, item, schema))
         else:
             old = merged[place]

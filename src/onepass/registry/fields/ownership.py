@@ -23,7 +23,6 @@ KUBECTL = "kubectl"  # the manager that kubectl applies as, which takes over fro
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 MOST_ANNOTATED = 256 * 1024  # bytes of all annotations of an object
 
-_LAST_APPLIED = fieldsets.of(("metadata", "annotations", LAST_APPLIED))
 # Nobody manages what names an object, and what the server decides.
 _STRIPPED = fieldsets.of(
     ("apiVersion",),
@@ -167,9 +166,9 @@ def applied(
     reach: Reach = EVERYTHING,
 ) -> Managers:
     """Who manages what after `config` has made `new` of `live`. Raises Conflicts unless `force`."""
+    if who.name == KUBECTL:
+        new = _as_applied(new, config, live)
     changes = _within(typedvalues.compare(kind, live, new), reach)
-    if who.name == KUBECTL:  # which keeps that annotation in step with what is applied, whoever has set it
-        changes = _within(changes, Reach(_LAST_APPLIED))
     gained = fieldsets.union(changes.modified, changes.added)
     others = {k: e for k, e in managed.items() if k != who.key and e.manager.api_version == who.api_version}
     conflicts = {key: both for key, e in others.items() if (both := fieldsets.intersection(e.fields, gained))}
@@ -205,6 +204,17 @@ def _last_applied(kind: FieldType, live: Object, api_version: str) -> Fields:
     for gone in (changes.modified, changes.added, changes.removed):
         fields = fieldsets.difference(fields, gone)
     return fields
+
+
+def _as_applied(new: Object, config: Object, live: Object) -> Object:
+    """The new object as it was before its client-side apply annotation was brought up to date, whoever manages that."""
+    metadata = meta.section(new, "metadata")
+    annotations = meta.section(metadata, "annotations")
+    if LAST_APPLIED not in annotations:
+        return new
+    told = meta.annotations(config).get(LAST_APPLIED) or meta.annotations(live).get(LAST_APPLIED)
+    kept: Object = {**annotations, LAST_APPLIED: told}
+    return {**new, "metadata": {**metadata, "annotations": kept}}
 
 
 def with_last_applied(obj: Object, config: Object) -> Object:

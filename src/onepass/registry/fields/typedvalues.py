@@ -4,6 +4,7 @@ The semantics are those of sigs.k8s.io/structured-merge-diff/v6/typed. `ABSENT` 
 not the same as null. No function alters its arguments; results share parts with them.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
@@ -108,8 +109,9 @@ def _collect(kind: FieldType, value: JSON, path: Path, found: Fields) -> None:
 
 def _collect_items(kind: FieldType, items: list[JSON], path: Path, found: Fields) -> None:
     steps = [step_of(kind, item) for item in items]
+    counts = Counter(steps)
     for step, item in zip(steps, items, strict=True):
-        if steps.count(step) == 1:
+        if counts[step] == 1:
             _collect(kind.items, item, (*path, step), found)
         fieldsets.insert(found, (*path, step))
 
@@ -223,7 +225,8 @@ def _merge_items(kind: FieldType, base: list[JSON], over: list[JSON]) -> list[JS
         raise Unkeyed("duplicate entries for a key")
     stood = [step_of(kind, item) for item in base]
     # An element that stands twice is merged with nothing.
-    olds: dict[str, Value] = {s: item if stood.count(s) == 1 else None for s, item in zip(stood, base, strict=True)}
+    counts = Counter(stood)
+    olds: dict[str, Value] = {s: item if counts[s] == 1 else None for s, item in zip(stood, base, strict=True)}
     news: dict[str, JSON] = dict(zip(wanted, over, strict=True))
     shared = iter([step for step in wanted if step in olds])
     coming = next(shared, None)
