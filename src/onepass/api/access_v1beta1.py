@@ -92,3 +92,31 @@ class Pass(Model):
     metadata: ObjectMeta = Field(default_factory=ObjectMeta, description="Standard object metadata.")
     spec: PassSpec = Field(description="What the pass gives, and to whom.")
     status: PassStatus | None = Field(None, description="What has become of it. Kept by the gateway.")
+
+
+class StreamSpec(Model):
+    """Who does what where."""
+
+    user: str = Field("", description="Who opened it.")
+    groups: list[str] | None = Field(None, description="The groups of who opened it.")
+    acts_as: str | None = Field(None, description="Whom they act as, if anybody else.")
+    cluster: str = Field("", description="The member cluster; empty for the gateway's own API.")
+    verb: str = Field("", description="What is done; exec, attach and port-forward are create.")
+    resource: str = Field("", description="The resource, with its subresource, such as pods/log.")
+    api_group: str = Field("", description="The API group of the resource; empty for the core group.")
+    namespace: str = Field("", description="The namespace in the cluster.")
+    object: str = Field("", description="The name of the object, when the stream is about one.")
+    path: str = Field("", description="The path in the cluster.")
+    source: str = Field("", description="The address that the connection comes from.")
+
+
+class Stream(Model):
+    """A watch, a followed log, an exec, an attach or a port-forward that is open. Deleting it ends it.
+
+    Its name is the id of its request, by which the audit log knows it.
+    """
+
+    api_version: str = objectmeta.API_VERSION
+    kind: str = objectmeta.KIND
+    metadata: ObjectMeta = Field(default_factory=ObjectMeta, description="Standard object metadata.")
+    spec: StreamSpec = Field(default_factory=StreamSpec, description="Who does what where.")

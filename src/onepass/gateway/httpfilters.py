@@ -1,22 +1,29 @@
-"""The filters that a request passes, in order: who says they are whom, then the gatekeeper, then the router."""
+"""The filters that a request passes, in order: who says they are whom, gatekeeper, companion of a stream, router."""
 
 from collections.abc import Mapping, Sequence
 
 from envoy.config.core.v3 import config_source_pb2, extension_pb2
 from envoy.config.route.v3 import route_components_pb2
+from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2, processing_mode_pb2
 from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from google.protobuf.any_pb2 import Any as Packed
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
-from onepass.gateway import ir, proto
+from onepass.gateway import ir, proto, upstreams
+from onepass.xds import companions
 
 TOKENS = "tokens"
 GATEKEEPER = "gatekeeper"
+COMPANION = "companion"
+
+_COMPANION_SECONDS = 5.0
 
 _Filter = http_connection_manager_pb2.HttpFilter
+_Mode = processing_mode_pb2.ProcessingMode
 _Requirement = config_pb2.JwtRequirement
 
 
@@ -25,7 +32,47 @@ def chain() -> Sequence[http_connection_manager_pb2.HttpFilter]:
     return (
         _discovered(TOKENS, config_pb2.JwtAuthentication),
         _discovered(GATEKEEPER, lua_pb2.Lua),
+        _companion(),
         router(),
+    )
+
+
+def _companion() -> http_connection_manager_pb2.HttpFilter:
+    """Asks nothing, unless the route says that this is a stream (`of_streams`).
+
+    It fails open: with no control plane to be asked, what the gatekeeper has allowed goes on. A control plane that is
+    there and slow is waited for, because a stream that it does not know it cannot end.
+    """
+    config = ext_proc_pb2.ExternalProcessor(
+        failure_mode_allow=True,
+        processing_mode=_mode(headers=_Mode.SKIP, trailers=_Mode.SKIP),
+        message_timeout=proto.seconds(_COMPANION_SECONDS),
+        request_attributes=[companions.SOURCE],
+    )
+    config.grpc_service.envoy_grpc.cluster_name = upstreams.COMPANIONS
+    config.metadata_options.forwarding_namespaces.untyped.append(companions.NAMESPACE)
+    config.forward_rules.allowed_headers.patterns.add(exact="x-request-id")
+    return _Filter(name=COMPANION, typed_config=proto.packed(config))
+
+
+def of_streams() -> Mapping[str, Packed]:
+    """What a route for streams changes: its request gets a companion, kept open for trailers that come at its end."""
+    overrides = ext_proc_pb2.ExtProcOverrides(processing_mode=_mode(headers=_Mode.SEND, trailers=_Mode.SEND))
+    return {COMPANION: proto.packed(ext_proc_pb2.ExtProcPerRoute(overrides=overrides))}
+
+
+def _mode(
+    headers: processing_mode_pb2.ProcessingMode.HeaderSendMode.ValueType,
+    trailers: processing_mode_pb2.ProcessingMode.HeaderSendMode.ValueType,
+) -> processing_mode_pb2.ProcessingMode:
+    """No byte of a body goes anywhere."""
+    return processing_mode_pb2.ProcessingMode(
+        request_header_mode=headers,
+        response_header_mode=_Mode.SKIP,
+        request_body_mode=_Mode.NONE,
+        response_body_mode=_Mode.NONE,
+        request_trailer_mode=_Mode.SKIP,
+        response_trailer_mode=trailers,
     )
 
 

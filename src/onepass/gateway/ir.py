@@ -56,10 +56,12 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """Unix sockets on this machine, each 0600: the API server's, and the prober's way to members through Envoy."""
+    """Unix sockets on this machine, each 0600: the API server's, the prober's way to members through Envoy, and where
+    the control plane keeps companions of open streams (empty: nowhere)."""
 
     apiserver: str
     probe: str
+    companions: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class Builder:
         members = {name: self._member(gateway.members[name], gateway) for name in sorted(gateway.members)}
         self._members = members
         clusters = {upstreams.name(member): cluster for member, cluster, _ in members.values()}
+        if gateway.sockets.companions:
+            clusters[upstreams.COMPANIONS] = _written(upstreams.companions_cluster(gateway.sockets.companions))
         clusters[upstreams.APISERVER] = _written(upstreams.apiserver_cluster(gateway.sockets.apiserver))
         secrets = {name: secret for *_, written in members.values() for name, secret in written.items()}
         secrets |= _all(tlscontexts.listener_secrets(gateway.listener))

@@ -1,9 +1,13 @@
 """Four static routes, and one for what was not judged. Adding a member adds no route."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
+from google.protobuf.any_pb2 import Any as Packed
 
-from onepass.gateway import proto, upstreams
+from onepass.gateway import httpfilters, proto, upstreams
 
 ROUTE = "x-onepass-route"  # one of the four below, set by the gatekeeper when it has decided
 MEMBER = "x-onepass-member"  # the Envoy cluster, `member/NAME`
@@ -12,9 +16,10 @@ APISERVER_STREAM_ROUTE, APISERVER_ROUTE = "apiserver-stream", "apiserver"
 
 # Watches and quiet `logs -f` say nothing for a long time.
 IDLE = 3600.0
-_STREAM_LIFE = 4 * 3600.0
+STREAM_LIFE = 4 * 3600.0
 _REQUEST_IDLE = 300.0
 
+_NONE: Mapping[str, Packed] = MappingProxyType({})
 _Action = route_components_pb2.RouteAction
 _Match = route_components_pb2.RouteMatch
 _Headers = route_components_pb2.HeaderMatcher
@@ -41,8 +46,9 @@ def of_gateway() -> route_pb2.RouteConfiguration:
                 cluster_header=MEMBER,
                 timeout=proto.seconds(0),
                 idle_timeout=proto.seconds(IDLE),
-                max_stream_duration=_Action.MaxStreamDuration(max_stream_duration=proto.seconds(_STREAM_LIFE)),
+                max_stream_duration=_Action.MaxStreamDuration(max_stream_duration=proto.seconds(STREAM_LIFE)),
             ),
+            httpfilters.of_streams(),
         ),
         _route(
             MEMBER_ROUTE,
@@ -53,7 +59,7 @@ def of_gateway() -> route_pb2.RouteConfiguration:
                 retry_policy=_safe_retry(),
             ),
         ),
-        _route(APISERVER_STREAM_ROUTE, own),
+        _route(APISERVER_STREAM_ROUTE, own, httpfilters.of_streams()),
         _route(APISERVER_ROUTE, own),
         unjudged,
     )
@@ -74,13 +80,16 @@ def _configuration(name: str, *routes: route_components_pb2.Route) -> route_pb2.
     return route_pb2.RouteConfiguration(name=name, virtual_hosts=[everyone])
 
 
-def _route(value: str, action: route_components_pb2.RouteAction) -> route_components_pb2.Route:
+def _route(
+    value: str, action: route_components_pb2.RouteAction, filters: Mapping[str, Packed] = _NONE
+) -> route_components_pb2.Route:
     chosen = _Headers(name=ROUTE, string_match=string_pb2.StringMatcher(exact=value))
     return route_components_pb2.Route(
         name=value,
         match=_Match(prefix="/", headers=[chosen]),
         route=action,
         request_headers_to_remove=[ROUTE, MEMBER, "x-envoy-internal"],
+        typed_per_filter_config=filters,
     )
 
 

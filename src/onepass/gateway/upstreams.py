@@ -14,6 +14,8 @@ from envoy.type.v3 import percent_pb2
 
 from onepass.gateway import destinationguard, ir, members, proto, tlscontexts
 
+COMPANIONS = "companions"
+_STREAMS = 1_000_000  # more than there will ever be
 APISERVER = "apiserver"
 _Cluster = cluster_pb2.Cluster
 _Options = http_protocol_options_pb2.HttpProtocolOptions
@@ -117,6 +119,28 @@ def apiserver_cluster(path: str) -> cluster_pb2.Cluster:
     options = _Options(
         common_http_protocol_options=_common(),
         explicit_http_config=_Options.ExplicitHttpConfig(http_protocol_options=protocol_pb2.Http1ProtocolOptions()),
+    )
+    cluster.typed_extension_protocol_options[_OPTIONS].CopyFrom(proto.packed(options))
+    return cluster
+
+
+def companions_cluster(path: str) -> cluster_pb2.Cluster:
+    """The control plane as the keeper of companions, which are as many as there are open streams."""
+    many = circuit_breaker_pb2.CircuitBreakers.Thresholds(
+        max_connections=proto.u32(1000), max_pending_requests=proto.u32(_STREAMS), max_requests=proto.u32(_STREAMS)
+    )
+    cluster = _Cluster(
+        name=COMPANIONS,
+        type=_Cluster.STATIC,
+        connect_timeout=proto.seconds(_CONNECT),
+        load_assignment=_endpoint(COMPANIONS, proto.pipe(path)),
+        circuit_breakers=circuit_breaker_pb2.CircuitBreakers(thresholds=[many]),
+    )
+    keepalive = protocol_pb2.KeepaliveSettings(interval=proto.seconds(30), timeout=proto.seconds(10))
+    options = _Options(
+        explicit_http_config=_Options.ExplicitHttpConfig(
+            http2_protocol_options=protocol_pb2.Http2ProtocolOptions(connection_keepalive=keepalive)
+        )
     )
     cluster.typed_extension_protocol_options[_OPTIONS].CopyFrom(proto.packed(options))
     return cluster

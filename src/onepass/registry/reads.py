@@ -151,14 +151,14 @@ async def follow(
             yield Event("ADDED", obj)
         told = int(listing.resource_version)
         if asked.bookmarks:
-            yield _bookmark(asked.resource, told, {"k8s.io/initial-events-end": "true"})
+            yield bookmark(asked.resource, told, {"k8s.io/initial-events-end": "true"})
     try:
         async with aclosing(storage.watch(prefix + selection.name.encode(), told)) as changes:
             async for change in changes:
                 if isinstance(change, Progress):
                     if asked.bookmarks and change.revision > told:
                         told = change.revision
-                        yield _bookmark(asked.resource, told, {})
+                        yield bookmark(asked.resource, told, {})
                     continue
                 told = change.revision
                 event = _event(change, selection)
@@ -184,7 +184,7 @@ def _selected(record: Record | None, selection: Selection, revision: int) -> Obj
     return obj if selection.matches(obj) else None
 
 
-def _bookmark(resource: Resource, revision: int, annotations: dict[str, str]) -> Event:
+def bookmark(resource: Resource, revision: int, annotations: dict[str, str]) -> Event:
     metadata: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
     if annotations:
         metadata["annotations"] = dict(annotations)

@@ -100,15 +100,17 @@ def build(
     key: ec.EllipticCurvePrivateKey,
     checks: Mapping[str, Check],
     address: str,
+    virtual: Sequence[Store] = (),
 ) -> Starlette:
-    """The ASGI application; `stores` by Resource.key in the order of discovery, `address` where clients reach it."""
+    """The ASGI application; `stores` by Resource.key in the order of discovery, `virtual` what is stored nowhere,
+    `address` where clients reach it."""
     own, accounts = Own(policy), Accounts(key, policy)
 
     async def current() -> Policy:
         return policy()
 
     return app.build(
-        stores=list(stores.values()),
+        stores=[*stores.values(), *virtual],
         authenticate=authentication.front_proxy,
         authorize=own,
         version=VersionInfo("1", "36", f"v1.36.0+onepass.{onepass.__version__}"),

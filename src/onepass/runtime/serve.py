@@ -29,7 +29,8 @@ from onepass.registry import catalog, certificatesigningrequests, clusters, defa
 from onepass.registry.currentpolicy import CurrentPolicy
 from onepass.registry.mirror import Mirror
 from onepass.registry.store import Store
-from onepass.runtime import envoy, gatewayapi, logs, memory, registration, statuses, trust
+from onepass.registry.streams import Streams
+from onepass.runtime import attending, envoy, gatewayapi, logs, memory, registration, statuses, trust
 from onepass.runtime.adminkubeconfig import AdminKubeconfig
 from onepass.runtime.auditfile import AuditFile
 from onepass.runtime.audituses import AuditUses
@@ -49,6 +50,7 @@ from onepass.storage.interface import Storage, StorageError
 from onepass.storage.sqlite import SqliteStorage
 from onepass.xds import ads as discovery
 from onepass.xds.ads import Ads
+from onepass.xds.companions import Companions
 
 _Told = (SettingsError, StorageError, envoy.EnvoyError, NotReadyError, ApiError, OSError)
 
@@ -154,8 +156,14 @@ class Server:
     async def running(self, sandboxes: Sequence[Sandbox], reporter: Reporter) -> AsyncGenerator[asyncio.Task[None]]:
         """Everything that runs; what clients reach ends first. Yields the task that ends when requests succeed."""
         asker = Asker.on(self.data.socket("probe"), self.current)
+        attend = attending.build(self.mirror, self.current)
         app = gatewayapi.build(
-            self.stores, self.current.get, self.trust.accounts, self.health.checks(), self.settings.listen.url
+            self.stores,
+            self.current.get,
+            self.trust.accounts,
+            self.health.checks(),
+            self.settings.listen.url,
+            virtual=(Streams(attend.shown, attend.end),),
         )
         audit = self._audit_file()
         status = {key: Statuses(store) for key, store in self.stores.items()}
@@ -165,7 +173,8 @@ class Server:
             "mirror": self.mirror.run(),
             **{each.access.name: each.run() for each in sandboxes},
             "api": serving.serve(app, serving.unix_socket(self.data.run / "apiserver.sock")),
-            "ads": discovery.serve(self.ads, self.data.socket("ads")),
+            "attend": attend.run(),
+            "ads": discovery.serve(self.ads, self.data.socket("ads"), beside=(Companions(attend).handler(),)),
             "sign": Sign(self.mirror, certificates, self.trust.sign_client).run(),
             "clean": clean.Clean(self.mirror, certificates, certificatesigningrequests.ends).run(),
             "aggregate": aggregate.Aggregate(self.mirror, status[aggregate.ROLES]).run(),
@@ -250,7 +259,7 @@ def _frame(settings: Settings, data: DataDir, secrets: Trust) -> ir.Gateway:
         client_crl=secrets.revocations(frozenset()),
         issuers=(issuer,),
     )
-    sockets = ir.Sockets(apiserver=data.socket("apiserver"), probe=data.socket("probe"))
+    sockets = ir.Sockets(apiserver=data.socket("apiserver"), probe=data.socket("probe"), companions=data.socket("ads"))
     gateway = ir.Gateway(listener, sockets, Policy(), audit_log=settings.audit_path)
     system = ssl.get_default_verify_paths().cafile
     return replace(gateway, system_trust=system) if system else gateway

@@ -6,9 +6,9 @@ difference to the newest snapshot. So a slow client skips what was overtaken, an
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol  # the messages of a service beside are its own business
 
 # Read when grpc is imported. Whatever this program forks it also execs, which needs no help from gRPC; its handlers
 # would write a line to the terminal at each fork that meets a busy stream.
@@ -119,13 +119,18 @@ class Ads:
         self._progress = asyncio.Event()
 
 
-async def serve(ads: Ads, path: str, listening: asyncio.Event | None = None) -> None:
+async def serve(
+    ads: Ads,
+    path: str,
+    listening: asyncio.Event | None = None,
+    beside: "Sequence[grpc.GenericRpcHandler[Any, Any]]" = (),
+) -> None:
     """Serve on a unix socket that only this user can open (mode 0600), until cancelled. Raises OSError.
 
-    `listening` is set as soon as clients can connect.
+    `listening` is set as soon as clients can connect; `beside` are further services on the same socket.
     """
     server = grpc.aio.server(options=_OPTIONS)
-    server.add_generic_rpc_handlers((_service(ads),))
+    server.add_generic_rpc_handlers((_service(ads), *beside))
     _bind(server, Path(path))
     await server.start()
     if listening is not None:

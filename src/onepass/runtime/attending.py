@@ -1,0 +1,32 @@
+"""The keeper of open streams, put together."""
+
+import time
+from collections.abc import Sequence
+
+from starlette.datastructures import Headers
+
+from onepass.access import standing
+from onepass.access.attributes import Attributes
+from onepass.access.identity import Identity
+from onepass.api.errors import ApiError
+from onepass.apiserver import authentication
+from onepass.controllers.attend import Attend
+from onepass.registry.currentpolicy import CurrentPolicy
+from onepass.registry.mirror import Mirror
+from onepass.registry.streams import Open
+
+
+def build(mirror: Mirror, current: CurrentPolicy) -> Attend:
+    # Revisions of this run are greater than those of any run before, so that no watch goes on across a restart.
+    return Attend(mirror, current.get, _acting, Open(time.time_ns() // 1000), time.time)
+
+
+def _acting(headers: standing.Headers) -> tuple[Identity, Sequence[Attributes]] | None:
+    """As the API server itself reads these headers."""
+    pairs = [(name.encode(), value.encode()) for name, value in zip(headers[::2], headers[1::2], strict=True)]
+    given = Headers(raw=pairs)
+    try:
+        other = authentication.impersonated(given)
+        return None if other is None else (other, tuple(authentication.needed(given)))
+    except ApiError:
+        return None  # refused before the stream began
