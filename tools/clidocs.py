@@ -58,13 +58,16 @@ def _row(parameter: object) -> str:
 
 def _sections(command: object, path: str) -> Iterator[str]:
     children = getattr(command, "commands", None)
-    if children is not None:
-        for name, child in children.items():
-            yield from _sections(child, f"{path} {name}")
-        return
+    if children is None or getattr(command, "invoke_without_command", False):  # a group may be a command as well
+        yield _section(command, path)
+    for name, child in (children or {}).items():
+        yield from _sections(child, f"{path} {name}")
+
+
+def _section(command: object, path: str) -> str:
     rows = [_row(parameter) for parameter in getattr(command, "params", ())]
     table = "\n".join(["| option | what it says |", "|---|---|", *rows])
-    yield f"## {path}\n\n{_text(getattr(command, 'help', ''))}\n\n{table}\n"
+    return f"## {path}\n\n{_text(getattr(command, 'help', ''))}\n\n{table}\n"
 
 
 def page() -> str:

@@ -182,7 +182,7 @@ class Site:
 
     def records(self) -> list[dict[str, Any]]:
         """What the data plane has written of requests so far, oldest first."""
-        path = self.gateway.data_dir / "envoy" / "access.log"
+        path = self.gateway.data_dir / "audit.log"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def admin_socket(self, path: str, method: str = "GET") -> bytes:

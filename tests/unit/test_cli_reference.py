@@ -23,6 +23,8 @@ COMMANDS = [
     "who-can",
     *(f"cluster {name}" for name in ("add", "import", "list", "show", "remove")),
     *(f"pass {name}" for name in ("issue", "list", "show", "revoke")),
+    "streams",
+    "streams end",
 ]
 
 

@@ -23,6 +23,7 @@ from onepass.cli.failure import Failure, Refused, Unreachable
 
 CLUSTERS = "/apis/cluster.karpor.io/v1beta1/clusters"
 PASSES = "/apis/access.karpor.io/v1beta1/passes"
+STREAMS = "/apis/access.karpor.io/v1beta1/streams"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 
 _CONTEXT = "onepass"  # the gateway's own context in every kubeconfig that OnePass writes
@@ -112,10 +113,11 @@ class Gateway:
             answer = self._http.get(path)
         return answer.status_code, answer.text
 
-    def list(self, path: str, selector: str = "") -> list[Object]:
-        """Every object of a collection, page by page."""
+    def list(self, path: str, selector: str = "", fields: str = "") -> list[Object]:
+        """Every object of a collection, page by page; `fields` is a field selector."""
         found: list[Object] = []
         query = {"limit": str(_PAGE)} | ({"labelSelector": selector} if selector else {})
+        query |= {"fieldSelector": fields} if fields else {}
         while True:
             page = self._ask("GET", path, query)
             items = page.get("items")
@@ -141,7 +143,7 @@ class Gateway:
         """The object once `done` says so, by watching it; None when that did not come within `seconds`."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            for kind, obj in self._events(path, name, left):
+            for kind, obj in self.events(path, f"metadata.name={name}", left):
                 if kind == "DELETED":
                     raise Failure(f"{name} was deleted while it was waited for")
                 if kind in ("ADDED", "MODIFIED") and done(obj):
@@ -151,12 +153,10 @@ class Gateway:
             time.sleep(min(0.2, left))  # a server that ends each watch at once is not asked without pause
         return None
 
-    def _events(self, path: str, name: str, seconds: float) -> Iterator[tuple[str, Object]]:
-        query = {
-            "watch": "1",
-            "fieldSelector": f"metadata.name={name}",
-            "timeoutSeconds": str(max(1, int(seconds))),
-        }
+    def events(self, path: str, fields: str = "", seconds: float = 86400) -> Iterator[tuple[str, Object]]:
+        """Type and object of what is there and of each change, by one watch: until the server ends it."""
+        query = {"watch": "1", "timeoutSeconds": str(max(1, int(seconds)))}
+        query |= {"fieldSelector": fields} if fields else {}
         timeout = httpx2.Timeout(15.0, read=seconds)
         try:
             with self._told(), self._http.stream("GET", path, params=query, timeout=timeout) as answer:

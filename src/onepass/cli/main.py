@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from onepass.cli import clustergroup, output, passgroup, questions, status, up
+from onepass.cli import clustergroup, output, passgroup, questions, status, streamsgroup, up
 from onepass.cli.failure import Failure
 from onepass.cli.options import Root
 
@@ -50,6 +50,7 @@ app.add_typer(clustergroup.app, name="cluster")
 app.add_typer(passgroup.app, name="pass")
 app.command()(questions.explain)
 app.command("who-can")(questions.who_can)
+app.add_typer(streamsgroup.app, name="streams")
 app.command()(status.version)
 
 

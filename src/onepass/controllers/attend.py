@@ -73,6 +73,7 @@ class Attend:
     _of: dict[str, _Shared] = field(default_factory=dict)  # by the id of a stream
     _new: set[Claim] = field(default_factory=set)
     _ends: list[tuple[int, int, Claim]] = field(default_factory=list)  # a heap: when, a number that tells apart, which
+    _odd: list[Companion] = field(default_factory=list)  # to be ended, as nothing is known of them
     _count: int = 0
     _stale: bool = True
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -81,7 +82,10 @@ class Attend:
         try:
             claim = _claim(companion.told)
         except (requestinfo.Malformed, ValueError) as error:
+            # The gatekeeper let it pass, and nobody could ever end it.
             log.error("a stream says nothing that can be judged", id=companion.id, error=str(error))  # noqa: TRY400
+            self._odd.append(companion)
+            self._wake.set()
             return
         shared = self._claims.setdefault(claim, _Shared(claim))
         shared.open[companion.id] = companion
@@ -147,7 +151,8 @@ class Attend:
         return list(due)
 
     async def _judge_those(self, claims: list[Claim]) -> None:
-        policy, lost = self.policy(), []
+        policy, (odd, self._odd) = self.policy(), (self._odd, [])
+        lost = [(companion, "this stream says nothing that can be judged") for companion in odd]
         for index, claim in enumerate(claims):
             if index % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0)
