@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 import ssl
 import subprocess
@@ -124,6 +125,9 @@ def test_the_gateways_own_api_is_recorded_too_with_whom_somebody_acts_as(gateway
     assert record["user"]["username"] == "admin"
     assert record["impersonatedUser"] == {"username": "carol", "groups": ["ops"]}
     assert (record["verb"], record["responseStatus"]["code"]) == ("get", 403)
+    told = gateway.kubectl("get", "--raw", "/api", "-v=9", context="onepass").stderr
+    (id,) = set(re.findall(r"Audit-Id: ([0-9a-f-]{36})", told))
+    awaited(gateway, lambda r: r["auditID"] == id)
 
 
 HOSTILE = [

@@ -1,6 +1,7 @@
 """Streams that are open: listed, ended by who may, and ended when they lose their right, while others live on."""
 
 import json
+import signal
 import subprocess
 import threading
 import time
@@ -229,6 +230,37 @@ def test_not_after_ends_a_stream_on_time_by_envoys_own_clock(
     with streaming(gateway, user, kubeconfig, *SOME) as streams:
         ended(streams)
     assert time.time() >= int(until) - 1
+
+
+def test_not_after_ends_streams_without_a_control_plane(start: Start, gomember: GoMember, tmp_path: Path) -> None:
+    """The Python process is stopped: streams go on, new ones begin, and Envoy ends them at the end of the pass."""
+    gateway = start()
+    gateway.register("go", endpoint=gomember.endpoint, ca=gomember.ca.encode(), **gomember.proof("token"))
+    until = int(time.time()) + 25
+    given = granted("short", "short", "get", "list", "watch", "create", resources=EVERYTHING)
+    spec = given["spec"]
+    assert isinstance(spec, dict)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(until))
+    applied(gateway, given | {"spec": spec | {"clusters": {"names": ["go"]}, "notAfter": moment}})
+    kubeconfig = signed_by_csr(gateway, "short", tmp_path / "kubeconfig")
+    config = yaml.safe_load(kubeconfig.read_text())
+    for cluster in config["clusters"]:
+        cluster["cluster"]["server"] = gateway.url + PROXY.format("go")
+    kubeconfig.write_text(yaml.safe_dump(config))
+    session = ("exec", "-i", "demo", "--", "cat")
+    with streaming(gateway, "short", kubeconfig, (WATCH, WEBSOCKET), (session, WEBSOCKET), (session, SPDY)) as streams:
+        gateway.process.send_signal(signal.SIGSTOP)
+        try:
+            assert streams[1].echoes()
+            assert streams[2].echoes()
+            done = gateway.kubectl("exec", "demo", "--", "echo", "new", kubeconfig=kubeconfig)
+            assert done.stdout == "new\n"
+            assert all(stream.alive() for stream in streams)
+            assert time.time() < until, "this machine is too slow to see anything"
+            ended(streams)
+        finally:
+            gateway.process.send_signal(signal.SIGCONT)
+    assert time.time() >= until - 1
 
 
 @pytest.mark.parametrize("take", [revoke, suspend, shorten])

@@ -239,3 +239,60 @@ def test_other_answers_of_a_member_pass_unchanged(code: str) -> None:
     headers = [("location", "/api/v1/x"), ("content-length", "3")]
     assert GATE.response(code, *headers, metadata={"decision": "allow", "cluster": "prod"}).headers[1:] == headers
     assert GATE.response("301", *headers, metadata={"user": "bob"}).headers[1:] == headers
+
+
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("", ""),
+        ("?", ""),
+        ("?watch=1&resourceVersion=5", "?watch=1&resourceVersion=5"),
+        ("?command=sh&command=-c&command=pw&container=c&stdin=true", "?container=c&stdin=true"),
+        ("?access_token=t&limit=1&token=u", "?limit=1"),
+        ("?%6cimit=1&limit2=3&LIMIT=4&limit", "?limit"),
+        ("?watchx=secret&watch", "?watch"),
+        ('?labelSelector="a b"&\u00e9=1', '?labelSelector="a%20b"'),
+        ("?" + "&".join(["limit=1"] * 1000), "?" + "&".join(["limit=1"] * 64)),
+        ("?secret", ""),
+    ],
+)
+def test_the_audit_record_shows_parameters_that_say_what_is_asked_for(query: str, shown: str) -> None:
+    seen = GATE.request("GET", f"{PROD}/api/v1/namespaces/default/pods{query}", certificate=BOB)
+    assert seen.metadata["request"]["requestURI"] == f"{PROD}/api/v1/namespaces/default/pods{shown}"
+
+
+def test_what_goes_into_the_audit_record_is_bounded() -> None:
+    for path in ("/" + "a" * 50_000, "/x?labelSelector=" + "b" * 50_000, "/" + "\u00e9" * 5000):
+        seen = GATE.request("GET", path, certificate=BOB)
+        told = seen.metadata["request"]
+        assert len(told["requestURI"]) <= 4096
+        assert told["requestURI"].isascii()
+    refused = GATE.request("GET", f"{PROD}/api/v1/namespaces/{'n' * 5000}/secrets", certificate=BOB)
+    assert len(refused.metadata["request"]["reason"]) <= 512
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        (
+            f"{PROD}/api/v1/namespaces/default/pods?watch=1",
+            {"cluster": "prod", "path": "/api/v1/namespaces/default/pods", "query": "watch=1", "upgrade": False},
+        ),
+        (
+            "/api/v1/namespaces?watch=true",
+            {"path": "/api/v1/namespaces", "query": "watch=true", "upgrade": False},
+        ),
+    ],
+)
+def test_a_stream_is_announced_with_all_that_it_takes_to_judge_it(path: str, told: dict[str, object]) -> None:
+    seen = GATE.request("GET", path, certificate=BOB)
+    assert seen.metadata["stream"] == {"method": "GET", "serial": "1ab", "as_user": False} | told
+    assert "stream" not in GATE.request("GET", path.partition("?")[0], certificate=BOB).metadata
+
+
+def test_whom_somebody_acts_as_is_text_that_the_control_plane_can_read() -> None:
+    """Else the companion of a stream could not be told of it, and nobody could end the stream."""
+    for path in (f"{PROD}/api/v1/pods?watch=1", "/api/v1/namespaces?watch=1"):
+        outcome = GATE.request("GET", path, ("impersonate-user", "\udcff"), certificate=ADMIN)
+        assert outcome.code == 400
+        assert "not UTF-8" in outcome.body

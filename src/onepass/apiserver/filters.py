@@ -1,5 +1,6 @@
 """What every request goes through before it is served; `app` lists them in their order, outermost first."""
 
+import re
 import time
 import traceback
 import uuid
@@ -23,6 +24,7 @@ from onepass.apiserver.endpoints import Endpoints
 from onepass.apiserver.metrics import Metrics
 from onepass.apiserver.ports import Authenticate, Authorizer, Limits
 
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 log = structlog.get_logger("onepass.apiserver")
 
 
@@ -35,7 +37,9 @@ class Observe:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         begun = time.monotonic()
-        request_id = str(uuid.uuid4())
+        # The one by which the data plane's audit log knows the request, when it came that way.
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _UUID.fullmatch(given) else str(uuid.uuid4())
         code = size = 0
 
         async def observed(message: Message) -> None:
