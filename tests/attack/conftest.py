@@ -136,7 +136,12 @@ class Site:
         )
 
     def person(
-        self, name: str, *rules: Mapping[str, object], clusters: Sequence[str] = ("c1", "c2"), **spec: object
+        self,
+        name: str,
+        *rules: Mapping[str, object],
+        clusters: Sequence[str] = ("c1", "c2"),
+        wait: bool = True,
+        **spec: object,
     ) -> Person:
         """Somebody with a certificate and, with `rules`, a pass of the same name that is in force. Made once."""
         if name not in self.people:
@@ -144,7 +149,7 @@ class Site:
             if rules:
                 self.made(PASSES, granting(name, rules, clusters, name, **spec))
                 someone = self.people[name]
-                for cluster in clusters:
+                for cluster in clusters if wait else ():
                     eventually(lambda c=cluster: self.ask(someone, f"{CLUSTERS}/{c}/proxy/version").code == 200)  # type: ignore[misc]
         return self.people[name]
 

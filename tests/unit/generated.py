@@ -70,6 +70,23 @@ TRICKS = (
 """),
 )
 
+SEGMENTS = words("""
+    api apis v1 v2beta1 apps namespaces default pods web exec attach portforward log proxy watch status finalize nodes
+    services clusters cluster.karpor.io scale é - _ ~ a.b 0 API Namespaces pods:x redirect
+""")
+KEYS = words("watch fieldSelector %77atch field%53elector Watch follow limit labelSelector metadata.name watch+ +watch")
+VALUES = (
+    "",
+    *words(r"""
+    1 0 true false FALSE False no t f null %30 fal%C5%BFe metadata.name=web metadata.name==web metadata.name!=web
+    metadata.name%3Dweb metadata.name=a%5C,b metadata.name=a\ metadata.name=a,metadata.name=b metadata.name
+    metadata.name= a=b,metadata.name=c metadata.name=c,a=b =x x= , ,,metadata.name=d, metadata.name=%2F
+    metadata.name=.. %5C%5C=a
+    metadata.name=web+ +metadata.name=web metadata.name%20=web metadata.namespace=x,metadata.name=y
+    metadata.name=%C3%A9
+"""),
+)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -307,3 +324,20 @@ def _request(chance: random.Random) -> Request:
         upgrade=chance.random() < 0.05,
         acting=_acting(chance),
     )
+
+
+def line(chance: random.Random) -> tuple[str, str, str]:
+    """A method, a path and a query as a member might get them, or something that is none: for those who only read."""
+    method = chance.choice((*METHODS, "get", "TRACE", "CONNECT", ""))
+    if chance.random() < 0.5:
+        path = chance.choice(INNER)
+    else:
+        path = "/" + "/".join(chance.choice(SEGMENTS) for _ in range(chance.randint(0, 9)))
+    for _ in range(chance.choice((0, 0, 1, 1, 2, 4))):
+        path = _twisted(chance, path) if path else "/"
+    parameters = [chance.choice(KEYS) + chance.choice(("=", "", "==")) + chance.choice(VALUES) for _ in range(4)]
+    query = chance.choice(QUERIES) if chance.random() < 0.5 else "&".join(parameters[: chance.randint(0, 4)])
+    if query and chance.random() < 0.2:
+        at = chance.randint(0, len(query))
+        query = query[:at] + chance.choice(TRICKS) + query[at:]
+    return method, path, query
