@@ -279,12 +279,14 @@ async def _patch(call: Call) -> ASGIApp:
     media, write, kind = call.media(_ONE), call.write(), encoding.media_type(call.request)
     patches.check_options(kind, call.query)
     body, strategy = await call.body(), call.store.strategy
-    write = replace(write, form="patch", odd=strictness.asked(write.field_validation, body, kind))
     if kind != patches.APPLY:
-        written = await _changed(call, patches.parse(kind, body, strategy.model, call.server.limits), write)
+        change = patches.parse(kind, body, strategy.model, call.server.limits)
+        write = replace(write, form="patch", odd=strictness.asked(write.field_validation, body, kind))
+        written = await _changed(call, change, write)
         return call.shown(written.obj, media, warnings=written.warnings)
     config, force = patches.configuration(body, call.server.limits), parameters.flag(call.query.get("force"))
-    write = replace(write, form="apply", config=config, force=force)
+    odd = strictness.asked(write.field_validation, body, kind)
+    write = replace(write, form="apply", config=config, force=force, odd=odd)
     change = fieldowners.applying(strategy, write)
     for _ in range(_TRIES):
         try:
