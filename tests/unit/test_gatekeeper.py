@@ -234,6 +234,34 @@ def test_a_redirect_of_a_member_becomes_a_502(code: str) -> None:
     assert GATE.response(code, *headers, metadata=known, method="HEAD").body == ""
 
 
+def test_a_redirect_to_the_schema_of_today_leads_back_through_the_gateway() -> None:
+    known = {"decision": "allow", "cluster": "prod"}
+    to = "/openapi/v3/apis/stable.example.com/v1?hash=0A1B"
+    assert GATE.response("301", ("location", to), metadata=known).headers == [
+        (":status", "301"),
+        ("location", f"/apis/cluster.karpor.io/v1beta1/clusters/prod/proxy{to}"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        "https://evil.example.com/openapi/v3/api/v1?hash=0A",
+        "//evil.example.com/openapi/v3/api/v1?hash=0A",
+        "/openapi/v3/../../api/v1/secrets?hash=0A",
+        "/openapi/v3//evil?hash=0A",
+        "/openapi/v3/%2e%2e/x?hash=0A",
+        "/openapi/v3/api/v1?hash=0A&x=1",
+        "/openapi/v3/api/v1?hash=0A\r\nx: y",
+        "/openapi/v3/api/v1",
+        "/api/v1/secrets?hash=0A",
+    ],
+)
+def test_a_redirect_to_anywhere_else_does_not(to: str) -> None:
+    seen = GATE.response("301", ("location", to), metadata={"decision": "allow", "cluster": "prod"})
+    assert seen.headers == [(":status", "502"), ("content-type", "application/json")]
+
+
 @pytest.mark.parametrize("code", ["101", "200", "304", "404", "500"])
 def test_other_answers_of_a_member_pass_unchanged(code: str) -> None:
     headers = [("location", "/api/v1/x"), ("content-length", "3")]

@@ -314,8 +314,12 @@ function envoy_on_request(h)
     status(code, message, details(a)))
 end
 
--- A redirect would send the user somewhere with a method and a path that nobody has allowed; a protocol that nobody asked
--- for would leave the client and Envoy with different notions of where the next answer begins.
+-- Where a kube-apiserver sends a client that asks for a schema by an old hash: to the same schema by its hash of today.
+local SCHEMA = "^/openapi/v3/[%w_.-]+[%w_./-]*%?hash=%x+$"
+
+-- A redirect would send the user somewhere with a method and a path that nobody has allowed: the one that clients need
+-- leads back through the gateway, which judges it like any request. A protocol that nobody asked for would leave the
+-- client and Envoy with different notions of where the next answer begins.
 function envoy_on_response(h)
   local headers = h:headers()
   local code = headers:get(":status")
@@ -323,6 +327,11 @@ function envoy_on_response(h)
   if not switched and (byte(code) ~= 51 or code == "304") then return end
   local known = h:streamInfo():dynamicMetadata():get("onepass")
   if not known or not known.cluster then return end
+  local to = code == "301" and headers:get("location")
+  if to and find(to, SCHEMA) and not find(to, "..", 1, true) and not find(to, "//", 1, true) then
+    headers:replace("location", "/apis/cluster.karpor.io/v1beta1/clusters/" .. known.cluster .. "/proxy" .. to)
+    return
+  end
   headers:replace(":status", "502")
   headers:remove("location")
   headers:remove("upgrade")
