@@ -26,7 +26,7 @@ PER_REQUEST = {"date", "audit-id"}
 VARYING = re.compile(
     rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # a uid
     rb"|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
-    rb'|"resourceVersion":"\d+"|resourceVersion[^\d]{0,4}\d+'
+    rb'|"(resourceVersion|continue)":"[^"]*"|resourceVersion[^\d]{0,4}\d+'
 )
 
 
