@@ -20,6 +20,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 
 build/stubs/.ready: $(VENV)/.ready tools/stubs.py
 	@echo "making typed stubs of the Envoy messages"
+	@rm -rf .mypy_cache
 	@$(BIN)/python tools/stubs.py build/stubs
 	@rm -rf .mypy_cache  # mypy remembers which modules had no stubs
 	@touch $@

@@ -29,6 +29,8 @@ ROOTS = (
     "envoy.extensions.access_loggers.file.v3.file_pb2",
     "envoy.extensions.access_loggers.filters.cel.v3.cel_pb2",
     "envoy.extensions.access_loggers.stream.v3.stream_pb2",
+    "envoy.extensions.common.matching.v3.extension_matcher_pb2",
+    "envoy.extensions.filters.common.matcher.action.v3.skip_action_pb2",
     "envoy.extensions.filters.http.credential_injector.v3.credential_injector_pb2",
     "envoy.extensions.filters.http.ext_proc.v3.ext_proc_pb2",
     "envoy.extensions.filters.http.jwt_authn.v3.config_pb2",
@@ -47,6 +49,7 @@ ROOTS = (
     "envoy.extensions.transport_sockets.tls.v3.tls_pb2",
     "envoy.extensions.upstreams.http.v3.http_protocol_options_pb2",
     "envoy.service.discovery.v3.ads_pb2",
+    "envoy.type.matcher.v3.http_inputs_pb2",
     "envoy.service.discovery.v3.discovery_pb2",
     "envoy.service.ext_proc.v3.external_processor_pb2",
 )

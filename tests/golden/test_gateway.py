@@ -57,7 +57,7 @@ def of_members(given: Any) -> object:
         for each in given
     ]
     gateway = ir.Gateway(LISTENER, GATEWAY.sockets, Policy(), members={member.name: member for member in built})
-    return told(resources.Builder(lambda _: "").build(gateway), lambda name: name.startswith("member/"))
+    return told(resources.Builder(lambda *_: "").build(gateway), lambda name: name.startswith("member/"))
 
 
 def of_listener(given: Any) -> object:
@@ -69,7 +69,7 @@ def of_listener(given: Any) -> object:
         Policy(),
         audit_log=given["audit_log"],
     )
-    return told(resources.Builder(lambda _: "-- the gatekeeper").build(gateway), lambda _: True)
+    return told(resources.Builder(lambda *_: "-- the gatekeeper").build(gateway), lambda _: True)
 
 
 def of_bootstrap(given: Any) -> object:
@@ -100,14 +100,14 @@ def bodies(snapshot: Snapshot) -> Mapping[tuple[str, str], bytes]:
 
 def test_the_same_gateway_gives_the_same_bytes_whatever_came_before() -> None:
     a, b = PLAIN, replace(PLAIN, name="b")
-    used = resources.Builder(lambda _: "lua")
+    used = resources.Builder(lambda *_: "lua")
     used.build(of(b, replace(a, port=1)))
     used.build(of())
-    assert bodies(used.build(of(b, a))) == bodies(resources.Builder(lambda _: "lua").build(of(a, b)))
+    assert bodies(used.build(of(b, a))) == bodies(resources.Builder(lambda *_: "lua").build(of(a, b)))
 
 
 def test_what_has_not_changed_is_not_serialised_again() -> None:
-    builder = resources.Builder(lambda _: "lua")
+    builder = resources.Builder(lambda *_: "lua")
     b = replace(PLAIN, name="b")
     before = builder.build(of(PLAIN, b)).of_type(resources.CLUSTER)
     after = builder.build(of(PLAIN, replace(b, port=1))).of_type(resources.CLUSTER)
@@ -118,7 +118,7 @@ def test_what_has_not_changed_is_not_serialised_again() -> None:
 def test_the_policy_is_written_only_when_it_changes() -> None:
     written: list[Policy] = []
 
-    def source(policy: Policy) -> str:
+    def source(policy: Policy, _known: ir.Known) -> str:
         written.append(policy)
         return f"-- {len(written)}"
 
@@ -139,7 +139,7 @@ def test_the_policy_is_written_only_when_it_changes() -> None:
     ],
 )
 def test_a_change_sends_only_what_it_must(changed: dict[str, Any], types: set[str]) -> None:
-    builder = resources.Builder(lambda _: "lua")
+    builder = resources.Builder(lambda *_: "lua")
     first = replace(PLAIN, credential=ir.Credential(b"c", b"k", "t"))
     before, after = (bodies(builder.build(of(each))) for each in (first, replace(first, **changed)))
     assert {

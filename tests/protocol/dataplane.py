@@ -52,7 +52,7 @@ end
 """
 
 
-def stand_in(policy: Policy) -> str:
+def stand_in(policy: Policy, _known: ir.Known) -> str:
     return STAND_IN.replace("%s", policy.targets["policy"].authority if policy.targets else "none")
 
 

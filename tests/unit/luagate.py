@@ -12,7 +12,9 @@ import lupa.luajit21
 
 from onepass.access.identity import Identity
 from onepass.access.policy import Policy
-from onepass.gateway import tables
+from onepass.gateway import ir, tables
+
+OWN = ir.Known(own=frozenset({"own"}))
 
 HANDLE = r"""
 local walking = 0
@@ -73,6 +75,7 @@ function handle(list, certificate, claims, metadata, now_ms)
     peerCertificatePresented = function() return certificate.presented ~= false end,
     peerCertificateValidated = function() return certificate.validated end,
     sha256PeerCertificateDigest = function() return certificate.digest end,
+    sha256PeerCertificateIssuerDigest = function() return certificate.issuer end,
     serialNumberPeerCertificate = function() return certificate.serial end,
     expirationPeerCertificate = function() return certificate.expires end,
     parsedSubjectPeerCertificate = function()
@@ -127,9 +130,11 @@ class Certificate:
     serial: str = "01ab"
     expires: int = 4_000_000_000
     validated: bool = True
+    issuer: str = "own"
 
     def lua(self, to: Any) -> Any:
         named = {"user": raw(self.user), "serial": self.serial, "expires": self.expires, "validated": self.validated}
+        named |= {"issuer": self.issuer}
         return to(named | {"digest": repr(self), "groups": to([raw(group) for group in self.groups])})
 
 
@@ -156,12 +161,12 @@ class Outcome:
 class Gate:
     """The gatekeeper with one policy. `now` is what its clock shows."""
 
-    def __init__(self, policy: Policy, now: int = 1_700_000_000) -> None:
+    def __init__(self, policy: Policy, now: int = 1_700_000_000, known: ir.Known = OWN) -> None:
         self.lua = lupa.luajit21.LuaRuntime(encoding="latin-1", unpack_returned_tuples=True)
         self.lua.execute(HANDLE)
         self.now = now
         self.lua.globals().os.time = lambda: self.now
-        self.lua.execute(raw(tables.source(policy)))
+        self.lua.execute(raw(tables.source(policy, known)))
         self.globals = self.lua.globals()
 
     def request(
@@ -241,4 +246,6 @@ class Gate:
     def _nested(self, value: Any) -> Any:
         if isinstance(value, Mapping):
             return self.lua.table_from({raw(key): self._nested(item) for key, item in value.items()})
+        if isinstance(value, list):
+            return self.lua.table_from([self._nested(item) for item in value])
         return raw(value) if isinstance(value, str) else value

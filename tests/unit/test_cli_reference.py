@@ -25,6 +25,7 @@ COMMANDS = [
     *(f"pass {name}" for name in ("issue", "list", "show", "revoke")),
     "streams",
     "streams end",
+    *(f"ca {name}" for name in ("list", "rotate")),
 ]
 
 

@@ -21,7 +21,15 @@ _ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]+):([a-z0-9.-]+)")
 
 async def front_proxy(connection: HTTPConnection) -> Identity | None:
     """The user that the proxy in front names. Right only where nothing but that proxy can connect."""
-    return _named(connection.headers, "x-remote-")
+    found = _named(connection.headers, "x-remote-")
+    if found is None:
+        return None
+    # The library reads headers as Latin-1; the gatekeeper writes names as UTF-8, and lets nothing else pass.
+    return Identity(_utf8(found.user), tuple(map(_utf8, found.groups)), found.uid, found.extra)
+
+
+def _utf8(text: str) -> str:
+    return text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace")
 
 
 def impersonated(headers: Headers) -> Identity | None:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from onepass.cli import clustergroup, output, passgroup, questions, status, streamsgroup, up
+from onepass.cli import cagroup, clustergroup, output, passgroup, questions, status, streamsgroup, up
 from onepass.cli.failure import Failure
 from onepass.cli.options import Root
 
@@ -51,6 +51,7 @@ app.add_typer(passgroup.app, name="pass")
 app.command()(questions.explain)
 app.command("who-can")(questions.who_can)
 app.add_typer(streamsgroup.app, name="streams")
+app.add_typer(cagroup.app, name="ca")
 app.command()(status.version)
 
 

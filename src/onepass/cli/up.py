@@ -61,6 +61,50 @@ def up(
             show_default=False,
         ),
     ] = 0,
+    client_ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Authorities (PEM) whose client certificates are taken beside the gateway's own: CN is the user, O a "
+            "group. Read again when it changes.",
+            show_default=False,
+        ),
+    ] = None,
+    client_crl_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="Revocation lists (PEM) of those authorities. Read again when it changes.", show_default=False
+        ),
+    ] = None,
+    oidc_config: Annotated[
+        Path | None,
+        typer.Option(
+            help="OpenID Connect providers whose tokens are taken, as Kubernetes' AuthenticationConfiguration.",
+            show_default=False,
+        ),
+    ] = None,
+    oidc_issuer_url: Annotated[
+        str, typer.Option(help="Instead of a file: the URL of one OpenID Connect provider.", show_default=False)
+    ] = "",
+    oidc_client_id: Annotated[
+        str, typer.Option(help="The client ID that its tokens must be made for.", show_default=False)
+    ] = "",
+    oidc_username_claim: Annotated[str, typer.Option(help="The claim that names the user.")] = "sub",
+    oidc_username_prefix: Annotated[
+        str | None,
+        typer.Option(
+            help="Put before the user; - for nothing. Default: the issuer's URL and #, but nothing before an email.",
+            show_default=False,
+        ),
+    ] = None,
+    oidc_groups_claim: Annotated[str, typer.Option(help="The claim that names the groups.", show_default=False)] = "",
+    oidc_groups_prefix: Annotated[str, typer.Option(help="Put before each group.", show_default=False)] = "",
+    oidc_ca_file: Annotated[
+        Path | None,
+        typer.Option(help="The authority (PEM) of the provider. Default: the system's.", show_default=False),
+    ] = None,
+    oidc_refresh: Annotated[
+        float, typer.Option(min=1, max=3600, help="Seconds between two looks at the keys of a provider.")
+    ] = 60,
 ) -> None:
     """Run a gateway in the foreground, until Ctrl-C.
 
@@ -72,14 +116,35 @@ def up(
 
     onepass up --sandbox 2
     onepass up --data-dir /var/lib/onepass --listen 0.0.0.0:6443 --name gateway.example.com
+    onepass up --oidc-issuer-url https://login.example.com --oidc-client-id onepass --oidc-groups-claim groups
     """
     # gRPC would otherwise tell of every child process; it is asked before it is loaded.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     from onepass.cli import options
-    from onepass.runtime import serve
+    from onepass.runtime import authnconfig, datadir, serve
 
     root = ctx.find_root().obj
     before = root.data_dir if isinstance(root, options.Root) else None
+
+    def issuers() -> tuple[settings.Issuer, ...]:
+        if oidc_config is not None:
+            if oidc_issuer_url:
+                raise settings.SettingsError("give --oidc-config or --oidc-issuer-url, not both")
+            return authnconfig.read(oidc_config)
+        if not oidc_issuer_url:
+            return ()
+        return (
+            authnconfig.from_flags(
+                oidc_issuer_url,
+                oidc_client_id,
+                oidc_username_claim,
+                oidc_username_prefix,
+                oidc_groups_claim,
+                oidc_groups_prefix,
+                datadir.read(oidc_ca_file) if oidc_ca_file else b"",
+            ),
+        )
+
     try:
         chosen = settings.Settings(
             data_dir=data_dir or before or Path(os.environ.get("ONEPASS_DATA_DIR") or ".onepass"),
@@ -90,6 +155,10 @@ def up(
             names=tuple(name or ()),
             allow_endpoint_cidr=tuple(allow_endpoint_cidr or ()),
             max_memory=max_memory << 20,
+            issuers=issuers(),
+            keys_refresh=oidc_refresh,
+            client_ca_file=client_ca_file,
+            client_crl_file=client_crl_file,
         )
         serve.up(chosen)
     except settings.SettingsError as error:

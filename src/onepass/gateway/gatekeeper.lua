@@ -3,13 +3,14 @@
 -- onepass.gateway.tables puts the policy tables, requestinfo.lua and rules.lua before this file. Envoy gives header names
 -- in lower case. Every refusal is a Status (meta/v1), as kube-apiserver's.
 
-local policy, requestinfo, rules, audit = policy, onepass.requestinfo, onepass.rules, onepass.audit
+local policy, known, requestinfo, rules, audit = policy, known, onepass.requestinfo, onepass.rules, onepass.audit
 local byte, find, format, gmatch, gsub = string.byte, string.find, string.format, string.gmatch, string.gsub
-local lower, sub = string.lower, string.sub
+local lower, match, sub = string.lower, string.match, string.sub
 local concat, ipairs, max, pairs, pcall, select = table.concat, ipairs, math.max, pairs, pcall, select
 local time, tostring, type = os.time, tostring, type
 
 local BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
+local MAX_TOKEN = 16 * 1024
 local ADMINISTRATORS = "onepass:administrators"
 
 -- Answers ------------------------------------------------------------------------------------------------------------
@@ -67,7 +68,7 @@ local function survey(headers)
         as[#as + 1] = value
       end
     elseif name == "authorization" or name == "proxy-authorization" or name == "cookie" then
-      seen[name] = true
+      if name == "authorization" then seen.twice, seen.authorization = seen.authorization ~= nil, #value end
       n = n + 1
       drop[n] = name
     elseif name == "upgrade" then
@@ -120,6 +121,18 @@ local function without_token(protocols)
   return concat(kept, ", "), found
 end
 
+-- The query without access_token: a token in it (RFC 6750, 2.3) is taken nowhere here, and is nobody else's to read.
+local function without_access_token(query)
+  if not query or not (find(query, "token", 1, true) or find(query, "%", 1, true)) then return query, false end
+  local kept, found = {}, false
+  for pair in gmatch(query, "[^&]+") do
+    local name = requestinfo.unescape(match(pair, "^[^=]*"))
+    if name == "access_token" then found = true else kept[#kept + 1] = pair end
+  end
+  if not found then return query, false end
+  return #kept > 0 and concat(kept, "&") or nil, true
+end
+
 -- Identity -----------------------------------------------------------------------------------------------------------
 
 -- What a header carries unchanged, and nobody can take for another name.
@@ -132,43 +145,86 @@ local function is_reserved(name)
   return find(name, "^system:") ~= nil or (find(name, "^onepass:") ~= nil and name ~= ADMINISTRATORS)
 end
 
+-- A name that only the gateway itself gives.
+local function is_ours(name)
+  return is_reserved(name) or name == ADMINISTRATORS
+end
+
 -- What a certificate says, by its digest: the same bytes say the same, and reading them is what costs.
 local certificates, remembered = {}, 0
 
 local function read_certificate(tls)
+  local issuer = tls:sha256PeerCertificateIssuerDigest() -- of the chain that was verified, not of what was sent
+  local own = known.own[issuer]
   local subject = tls:parsedSubjectPeerCertificate()
   local user, groups = subject and subject:commonName(), {}
   if not is_name(user) then return { why = "the client certificate names no user" } end
-  if is_reserved(user) or user == ADMINISTRATORS then return { why = "the client certificate names a reserved user" } end
+  if is_ours(user) then return { why = "the client certificate names a reserved user" } end
   for _, group in ipairs(subject:organizationName()) do
     if not is_name(group) then return { why = "the client certificate names a group that is no name" } end
-    if is_reserved(group) then return { why = "the client certificate names a reserved group" } end
+    if is_reserved(group) or not own and group == ADMINISTRATORS then return { why = "the client certificate names a reserved group" } end
     groups[#groups + 1] = group
   end
   groups[#groups + 1] = "system:authenticated"
   local serial = gsub(lower(tls:serialNumberPeerCertificate()), "^0+", "")
   return {
-    id = { user = user, groups = groups, serial = serial }, serial = serial,
-    expires = tls:expirationPeerCertificate(),
+    id = { user = user, groups = groups, serial = serial },
+    serial = serial, issuer = issuer, expires = tls:expirationPeerCertificate(),
   }
+end
+
+-- Serial numbers are an authority's own: two may give the same one.
+local function is_taken_back(certificate)
+  if known.own[certificate.issuer] then return policy.revoked[certificate.serial] end
+  return (known.others[certificate.issuer] or known.elsewhere)[certificate.serial]
 end
 
 local function by_certificate(tls, now)
   local digest = tls:sha256PeerCertificateDigest()
-  local known = certificates[digest]
-  if not known then
+  local certificate = certificates[digest]
+  if not certificate then
     if remembered >= 20000 then certificates, remembered = {}, 0 end
-    known, remembered = read_certificate(tls), remembered + 1
-    certificates[digest] = known
+    certificate, remembered = read_certificate(tls), remembered + 1
+    certificates[digest] = certificate
   end
-  if known.why then return nil, known.why end
-  if policy.revoked[known.serial] then return nil, "the client certificate has been revoked" end
-  if known.expires <= now then return nil, "the client certificate has expired" end
-  return known.id
+  if certificate.why then return nil, certificate.why end
+  if is_taken_back(certificate) then return nil, "the client certificate has been revoked" end
+  if certificate.expires <= now then return nil, "the client certificate has expired" end
+  return certificate.id
+end
+
+-- A token of an issuer that the operator trusts: its claims name the user and the groups.
+local function by_issuer(claims, how)
+  for _, pair in ipairs(how.required) do
+    if claims[pair[1]] ~= pair[2] then return nil, format('the token is not for this gateway: claim "%s"', pair[1]) end
+  end
+  local name, groups, listed = claims[how.username], {}, how.groups ~= "" and claims[how.groups] or nil
+  if type(name) ~= "string" or name == "" then return nil, format('the token has no claim "%s" to name a user', how.username) end
+  if how.username == "email" and claims.email_verified ~= nil and claims.email_verified ~= true then
+    return nil, "the token's email address is not verified"
+  end
+  local user = how.username_prefix .. name
+  if not is_name(user) then return nil, "the token names no user" end
+  if is_ours(user) then return nil, "the token names a reserved user" end
+  if type(listed) == "string" then listed = { listed } end
+  if listed ~= nil and type(listed) ~= "table" then return nil, format('claim "%s" of the token is no list', how.groups) end
+  for _, group in ipairs(listed or {}) do
+    if type(group) ~= "string" or not is_name(how.groups_prefix .. group) then
+      return nil, "the token names a group that is no name"
+    end
+    group = how.groups_prefix .. group
+    if is_ours(group) then return nil, "the token names a reserved group" end
+    groups[#groups + 1] = group
+  end
+  groups[#groups + 1] = "system:authenticated"
+  return { user = user, groups = groups }
 end
 
 -- A token is taken when jwt_authn has verified it and its service account is still the one that it was made for.
 local function by_token(claims)
+  if type(claims.aud) == "table" and #claims.aud > 1 then
+    return nil, "the token is for others too, who could have kept it"
+  end
   local bound = claims["kubernetes.io"]
   local account = type(bound) == "table" and bound.serviceaccount
   local namespace = type(bound) == "table" and bound.namespace
@@ -195,9 +251,15 @@ local function identify(info, seen, token_in_protocol, now)
   end
   local verified = info:dynamicMetadata():get("envoy.filters.http.jwt_authn")
   local claims = verified and verified.jwt_payload
-  if claims then return by_token(claims) end
+  if claims then
+    if seen.twice then return nil, "there is more than one Authorization header" end
+    if (seen.authorization or 0) > MAX_TOKEN then return nil, "the bearer token is too long" end
+    local how = known.issuers[claims.iss]
+    if how then return by_issuer(claims, how) end
+    return by_token(claims)
+  end
   if seen.authorization then return nil, "the bearer token is not valid here" end
-  if token_in_protocol then return nil, "a bearer token in Sec-WebSocket-Protocol is not taken; send it in Authorization" end
+  if token_in_protocol then return nil, "a bearer token in Sec-WebSocket-Protocol is taken for WebSockets only; send it in Authorization" end
   return ANONYMOUS
 end
 
@@ -258,6 +320,9 @@ local function admit(h, told)
   local mark = find(raw, "?", 1, true)
   if mark then raw, query = sub(raw, 1, mark - 1), sub(raw, mark + 1) end
   told.requestURI, told.verb = audit.request_uri(raw, query), lower(seen.method)
+  local stripped
+  query, stripped = without_access_token(query)
+  if stripped then headers:replace(":path", query and raw .. "?" .. query or raw) end
   local decoded, wire = requestinfo.decode(raw)
   if not decoded then return 400, wire end
 

@@ -1,26 +1,35 @@
 """The filters that a request passes, in order: who says they are whom, gatekeeper, companion of a stream, router."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
 
-from envoy.config.core.v3 import config_source_pb2, extension_pb2
+from envoy.config.core.v3 import config_source_pb2, extension_pb2, http_uri_pb2
 from envoy.config.route.v3 import route_components_pb2
+from envoy.extensions.common.matching.v3 import extension_matcher_pb2
+from envoy.extensions.filters.common.matcher.action.v3 import skip_action_pb2
 from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2, processing_mode_pb2
 from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.type.matcher.v3 import http_inputs_pb2
 from google.protobuf.any_pb2 import Any as Packed
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
+from xds.core.v3 import extension_pb2 as xds_extension_pb2
+from xds.type.matcher.v3 import matcher_pb2, string_pb2
 
 from onepass.gateway import ir, proto, upstreams
 from onepass.xds import companions
 
+WEBSOCKET_TOKEN = "websocket-token"  # noqa: S105  the name of a filter
 TOKENS = "tokens"
 GATEKEEPER = "gatekeeper"
 COMPANION = "companion"
 
 _COMPANION_SECONDS = 5.0
+
+_REFETCH_EARLY = 5.0  # seconds before the end of the cache's time in which Envoy fetches anew
 
 _Filter = http_connection_manager_pb2.HttpFilter
 _Mode = processing_mode_pb2.ProcessingMode
@@ -28,8 +37,9 @@ _Requirement = config_pb2.JwtRequirement
 
 
 def chain() -> Sequence[http_connection_manager_pb2.HttpFilter]:
-    """The first two come by discovery, so that keys and policy change without a connection being drained."""
+    """Two come by discovery, so that keys and policy change without a connection being drained."""
     return (
+        _websocket_token(),
         _discovered(TOKENS, config_pb2.JwtAuthentication),
         _discovered(GATEKEEPER, lua_pb2.Lua),
         _companion(),
@@ -100,14 +110,43 @@ def _discovered(name: str, kind: type[Message]) -> http_connection_manager_pb2.H
     )
 
 
+def websocket_token_script() -> str:
+    return resources.files("onepass.gateway").joinpath("websockettoken.lua").read_text(encoding="utf-8")
+
+
+def _websocket_token() -> http_connection_manager_pb2.HttpFilter:
+    """Skipped, and so free, where no subprotocol is a token."""
+    code = lua_pb2.Lua()
+    code.default_source_code.inline_string = websocket_token_script()
+    header = http_inputs_pb2.HttpRequestHeaderMatchInput(header_name="sec-websocket-protocol")
+    predicate = matcher_pb2.Matcher.MatcherList.Predicate
+    carries = predicate(
+        single_predicate=predicate.SinglePredicate(
+            input=_xds("header", header),
+            value_match=string_pb2.StringMatcher(contains="base64url.bearer.authorization.k8s.io."),
+        )
+    )
+    skip = matcher_pb2.Matcher.OnMatch(action=_xds("skip", skip_action_pb2.SkipFilter()))
+    field = matcher_pb2.Matcher.MatcherList.FieldMatcher(predicate=predicate(not_matcher=carries), on_match=skip)
+    matched = extension_matcher_pb2.ExtensionWithMatcher(
+        xds_matcher=matcher_pb2.Matcher(matcher_list=matcher_pb2.Matcher.MatcherList(matchers=[field])),
+        extension_config=extension_pb2.TypedExtensionConfig(name=WEBSOCKET_TOKEN, typed_config=proto.packed(code)),
+    )
+    return _Filter(name=WEBSOCKET_TOKEN, typed_config=proto.packed(matched))
+
+
+def _xds(name: str, config: Message) -> xds_extension_pb2.TypedExtensionConfig:
+    return xds_extension_pb2.TypedExtensionConfig(name=name, typed_config=proto.packed(config))
+
+
 def _tokens(issuers: Sequence[ir.Issuer]) -> config_pb2.JwtAuthentication:
     """Verifies bearer tokens and leaves the claims to the gatekeeper, which answers 401 where they are wanted.
 
-    A verified token is taken off the request; one that is not stays on it, by which the gatekeeper knows it.
+    The token stays on the request, by which the gatekeeper knows one that is not verified; it goes no further.
     """
     if not issuers:
         return config_pb2.JwtAuthentication()
-    providers = {str(number): _provider(issuer) for number, issuer in enumerate(issuers)}
+    providers = {f"{number}/{how}": made for number, issuer in enumerate(issuers) for how, made in _providers(issuer)}
     asked = [_Requirement(provider_name=name) for name in providers]
     asked.append(_Requirement(allow_missing_or_failed=Empty()))
     requirement = _Requirement(requires_any=config_pb2.JwtRequirementOrList(requirements=asked))
@@ -117,16 +156,40 @@ def _tokens(issuers: Sequence[ir.Issuer]) -> config_pb2.JwtAuthentication:
     )
 
 
+def _providers(issuer: ir.Issuer) -> Iterator[tuple[str, config_pb2.JwtProvider]]:
+    """By the keys that are known, and by those that Envoy fetches in the background: a new key of the issuer is learned
+    without a control plane, and an issuer that is away (Envoy forgets its keys) is known by the last ones."""
+    if issuer.jwks:
+        known = _provider(issuer)
+        known.local_jwks.inline_string = issuer.jwks
+        yield "known", known
+    if issuer.source:
+        fetched = _provider(issuer)
+        fetched.remote_jwks.CopyFrom(_fetched(issuer.source))
+        yield "fetched", fetched
+
+
+def _fetched(source: ir.KeySource) -> config_pb2.RemoteJwks:
+    host = f"[{source.host}]" if ":" in source.host else source.host
+    return config_pb2.RemoteJwks(
+        http_uri=http_uri_pb2.HttpUri(
+            uri=f"https://{host}:{source.port}{source.path}",
+            cluster=upstreams.issuer_name(source),
+            timeout=proto.seconds(5),
+        ),
+        cache_duration=proto.seconds(source.refresh + _REFETCH_EARLY),
+        async_fetch=config_pb2.JwksAsyncFetch(fast_listener=True, failed_refetch_duration=proto.seconds(2)),
+    )
+
+
 def _provider(issuer: ir.Issuer) -> config_pb2.JwtProvider:
     """Everything that a token must say, said strictly; only the Authorization header carries one."""
-    provider = config_pb2.JwtProvider(
+    return config_pb2.JwtProvider(
         issuer=issuer.issuer,
         audiences=issuer.audiences,
         require_expiration=True,
         clock_skew_seconds=10,
         from_headers=[config_pb2.JwtHeader(name="Authorization", value_prefix="Bearer ")],
-        forward=False,
+        forward=True,
         payload_in_metadata="jwt_payload",
     )
-    provider.local_jwks.inline_string = issuer.jwks
-    return provider

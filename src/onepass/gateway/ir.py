@@ -33,12 +33,51 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class KeySource:
+    """Where Envoy itself fetches a key set (RFC 7517), over TLS, and how often (seconds)."""
+
+    host: str  # a DNS name or an IP address without brackets
+    port: int
+    path: str  # with the query
+    ca: bytes = b""  # PEM; empty: the system's trust store
+    refresh: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """Which claims of a token name the user and the groups, and what is put before them."""
+
+    username: str
+    username_prefix: str = ""
+    groups: str = ""  # empty: no groups
+    groups_prefix: str = ""
+    required: tuple[tuple[str, str], ...] = ()  # claim and the text that it must be
+
+
+@dataclass(frozen=True, slots=True)
 class Issuer:
-    """Whose bearer tokens are taken: RFC 7519 `iss` and `aud`, and the key set (RFC 7517) as JSON."""
+    """Whose bearer tokens are taken: RFC 7519 `iss` and `aud`, and the key set (RFC 7517).
+
+    `jwks` is the set as it was last seen, as JSON, `source` where Envoy fetches it as well: a token holds by either.
+    Without `claims` they are tokens of our own service accounts.
+    """
 
     issuer: str
     audiences: tuple[str, ...]
-    jwks: str
+    jwks: str = ""
+    source: KeySource | None = None
+    claims: Claims | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the gatekeeper must know of authorities and issuers. Digests are the SHA-256 of an authority in hex,
+    serial numbers lower-case hex without leading zeros."""
+
+    own: frozenset[str] = frozenset()  # digests of our own client authorities; Policy.revoked is about theirs
+    others: Mapping[str, frozenset[str]] = field(default_factory=dict)  # digest of another -> serials that it took back
+    elsewhere: frozenset[str] = frozenset()  # serials taken back by authorities below those
+    issuers: Mapping[str, Claims] = field(default_factory=dict)  # by `iss`
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +89,9 @@ class Listener:
     certificate: bytes  # PEM chain of the serving certificate
     private_key: bytes = field(repr=False)
     client_ca: bytes = b""  # PEM bundle of the authorities whose client certificates are taken
-    client_crl: bytes = b""  # PEM revocation lists of those authorities
+    client_crl: bytes = b""  # PEM revocation lists, one for each of those authorities; or none at all
     issuers: tuple[Issuer, ...] = ()
+    known: Known = field(default_factory=Known)
 
 
 @dataclass(frozen=True, slots=True)

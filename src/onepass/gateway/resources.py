@@ -27,12 +27,12 @@ Written = Mapping[str, Resource]  # by resource name
 class Builder:
     """Makes snapshots. The result depends on the argument alone; the memory of the last ones only saves work."""
 
-    def __init__(self, policy_source: Callable[[Policy], str]) -> None:
-        """`policy_source` writes a policy as the gatekeeper's Lua."""
+    def __init__(self, policy_source: Callable[[Policy, ir.Known], str]) -> None:
+        """`policy_source` writes a policy, and what is known of credentials, as the gatekeeper's Lua."""
         self._source = policy_source
         self._frame: tuple[str, ir.Bounds] = ("", ir.Bounds())
         self._members: dict[str, tuple[ir.Member, Resource, Written]] = {}
-        self._policy: tuple[Policy, str] | None = None
+        self._policy: tuple[Policy, ir.Known, str] | None = None
 
     def build(self, gateway: ir.Gateway) -> Snapshot:
         """Everything that the data plane should have for `gateway`."""
@@ -43,10 +43,11 @@ class Builder:
         clusters = {upstreams.name(member): cluster for member, cluster, _ in members.values()}
         if gateway.sockets.companions:
             clusters[upstreams.COMPANIONS] = _written(upstreams.companions_cluster(gateway.sockets.companions))
+        clusters |= _all(upstreams.issuer_clusters(gateway.listener.issuers, gateway.system_trust))
         clusters[upstreams.APISERVER] = _written(upstreams.apiserver_cluster(gateway.sockets.apiserver))
         secrets = {name: secret for *_, written in members.values() for name, secret in written.items()}
         secrets |= _all(tlscontexts.listener_secrets(gateway.listener))
-        gatekeeper = self._gatekeeper(gateway.policy)
+        gatekeeper = self._gatekeeper(gateway.policy, gateway.listener.known)
         return Snapshot(
             MappingProxyType(
                 {
@@ -71,10 +72,10 @@ class Builder:
         made = upstreams.member_cluster(member, gateway.system_trust, gateway.bounds, "/".join(lasting))
         return member, _written(made), secrets
 
-    def _gatekeeper(self, policy: Policy) -> str:
-        if self._policy is None or self._policy[0] != policy:
-            self._policy = (policy, self._source(policy))
-        return self._policy[1]
+    def _gatekeeper(self, policy: Policy, known: ir.Known) -> str:
+        if self._policy is None or self._policy[:2] != (policy, known):
+            self._policy = (policy, known, self._source(policy, known))
+        return self._policy[2]
 
 
 def _written(message: Message) -> Resource:

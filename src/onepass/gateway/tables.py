@@ -11,6 +11,7 @@ from importlib import resources
 
 from onepass.access.policy import Grant, Policy, Rule, Subjects, Target
 from onepass.access.rules import CLUSTERS
+from onepass.gateway import ir
 
 # LuaJIT allows a function 65,536 constants, so the tables are filled by many small functions.
 _STATEMENTS = 400
@@ -25,12 +26,15 @@ policy = {
 local bindings, grants, targets, accounts, revoked =
   policy.bindings, policy.grants, policy.targets, policy.accounts, policy.revoked
 local rules, sets = {}, {}
+known = { own = {}, others = {}, elsewhere = {}, issuers = {} }
+local own, others, elsewhere, issuers = known.own, known.others, known.elsewhere, known.issuers
 """
+_NOTHING = ir.Known()
 
 
-def source(policy: Policy) -> str:
+def source(policy: Policy, known: ir.Known = _NOTHING) -> str:
     """One Lua source that Envoy's Lua filter takes as its default script."""
-    tables = _START + "".join(_chunks(_statements(policy)))
+    tables = _START + "".join(_chunks([*_statements(policy), *_about_credentials(known)]))
     return f"do\n{tables}end\n{_scripts()}"
 
 
@@ -68,6 +72,22 @@ def _statements(policy: Policy) -> list[str]:
     lines.extend(f"accounts[{_quote(user)}]={_quote(uid)}\n" for user, uid in sorted(policy.accounts.items()))
     lines.extend(f"revoked[{_quote(serial)}]=true\n" for serial in sorted(policy.revoked))
     return shared.lines + lines
+
+
+def _about_credentials(known: ir.Known) -> Iterator[str]:
+    for digest in sorted(known.own):
+        yield f"own[{_quote(digest)}]=true\n"
+    for digest, serials in sorted(known.others.items()):
+        yield f"others[{_quote(digest)}]={{}}\n"
+        yield from (f"others[{_quote(digest)}][{_quote(serial)}]=true\n" for serial in sorted(serials))
+    yield from (f"elsewhere[{_quote(serial)}]=true\n" for serial in sorted(known.elsewhere))
+    for issuer, claims in sorted(known.issuers.items()):
+        required = "".join(f"{{{_quote(name)},{_quote(value)}}}," for name, value in claims.required)
+        yield (
+            f"issuers[{_quote(issuer)}]={{username={_quote(claims.username)},"
+            f"username_prefix={_quote(claims.username_prefix)},groups={_quote(claims.groups)},"
+            f"groups_prefix={_quote(claims.groups_prefix)},required={{{required}}}}}\n"
+        )
 
 
 def _grant(grant: Grant, shared: "_Shared") -> str:

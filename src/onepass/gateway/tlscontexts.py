@@ -72,28 +72,43 @@ def upstream(member: ir.Member, system_trust: str) -> base_pb2.TransportSocket:
     common = tls_pb2.CommonTlsContext(tls_params=_PARAMETERS)
     if member.credential.certificate:
         common.tls_certificate_sds_secret_configs.append(by_sds(client_name(member)))
-    address = _address(member.server_name)
     if member.insecure:
         common.validation_context.trust_chain_verification = _Validation.ACCEPT_UNTRUSTED
     else:
-        expected = _Validation(
-            match_typed_subject_alt_names=[
-                _SanMatcher(
-                    san_type=_SanMatcher.IP_ADDRESS if address else _SanMatcher.DNS,
-                    matcher=string_pb2.StringMatcher(exact=address or member.server_name),
-                )
-            ]
-        )
-        # In the cluster itself: it is no secret, and a secret of its own costs Envoy 7 KB a member.
-        if member.ca:
-            expected.trusted_ca.CopyFrom(proto.inline(member.ca))
-        else:
-            expected.trusted_ca.filename = system_trust
-        common.validation_context.CopyFrom(expected)
+        common.validation_context.CopyFrom(_expected(member.server_name, member.ca, system_trust))
+    return _towards(common, member.server_name)
+
+
+def issuer(source: ir.KeySource, system_trust: str) -> base_pb2.TransportSocket:
+    """TLS towards whoever publishes the keys of an issuer of tokens. Never without verification."""
+    common = tls_pb2.CommonTlsContext(tls_params=_PARAMETERS, alpn_protocols=["http/1.1"])
+    common.validation_context.CopyFrom(_expected(source.host, source.ca, system_trust))
+    return _towards(common, source.host)
+
+
+def _expected(server_name: str, ca: bytes, system_trust: str) -> common_pb2.CertificateValidationContext:
+    address = _address(server_name)
+    expected = _Validation(
+        match_typed_subject_alt_names=[
+            _SanMatcher(
+                san_type=_SanMatcher.IP_ADDRESS if address else _SanMatcher.DNS,
+                matcher=string_pb2.StringMatcher(exact=address or server_name),
+            )
+        ]
+    )
+    # In the cluster itself: it is no secret, and a secret of its own costs Envoy 7 KB a member.
+    if ca:
+        expected.trusted_ca.CopyFrom(proto.inline(ca))
+    else:
+        expected.trusted_ca.filename = system_trust
+    return expected
+
+
+def _towards(common: tls_pb2.CommonTlsContext, server_name: str) -> base_pb2.TransportSocket:
     return _socket(
         tls_pb2.UpstreamTlsContext(
             common_tls_context=common,
-            sni="" if address else member.server_name,  # RFC 6066 section 3: no literal addresses
+            sni="" if _address(server_name) else server_name,  # RFC 6066 section 3: no literal addresses
             max_session_keys=proto.u32(0),
         )
     )

@@ -1,6 +1,8 @@
-"""Envoy clusters: one a member, and the API server."""
+"""Envoy clusters: one a member, the API server, and the issuers whose keys Envoy fetches."""
 
-from collections.abc import Sequence
+import hashlib
+import ipaddress
+from collections.abc import Mapping, Sequence
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, extension_pb2, protocol_pb2
@@ -146,6 +148,37 @@ def companions_cluster(path: str) -> cluster_pb2.Cluster:
     return cluster
 
 
+def issuer_name(source: ir.KeySource) -> str:
+    return f"issuer/{source.host}:{source.port}/{hashlib.sha256(source.ca).hexdigest()[:8]}"
+
+
+def issuer_clusters(issuers: Sequence[ir.Issuer], system_trust: str) -> Mapping[str, cluster_pb2.Cluster]:
+    """Where Envoy fetches the keys of issuers, by name. One that is down, or does not resolve, holds up nobody."""
+    sources = {issuer_name(each.source): each.source for each in issuers if each.source}
+    return {name: _issuer_cluster(name, source, system_trust) for name, source in sorted(sources.items())}
+
+
+def _issuer_cluster(name: str, source: ir.KeySource, system_trust: str) -> cluster_pb2.Cluster:
+    literal = _is_address(source.host)
+    cluster = _Cluster(
+        name=name,
+        type=_Cluster.STATIC if literal else _Cluster.STRICT_DNS,
+        connect_timeout=proto.seconds(_CONNECT),
+        per_connection_buffer_limit_bytes=proto.u32(proto.MEBIBYTE),
+        load_assignment=_endpoint(name, proto.tcp(source.host, source.port)),
+        transport_socket=tlscontexts.issuer(source, system_trust),
+    )
+    if not literal:
+        cluster.dns_lookup_family = _Cluster.ALL
+        cluster.wait_for_warm_on_init.value = False
+    options = _Options(
+        common_http_protocol_options=_common(),
+        explicit_http_config=_Options.ExplicitHttpConfig(http_protocol_options=protocol_pb2.Http1ProtocolOptions()),
+    )
+    cluster.typed_extension_protocol_options[_OPTIONS].CopyFrom(proto.packed(options))
+    return cluster
+
+
 def _common() -> protocol_pb2.HttpProtocolOptions:
     return protocol_pb2.HttpProtocolOptions(idle_timeout=proto.seconds(_IDLE))
 
@@ -190,3 +223,11 @@ def _endpoint(cluster: str, address: address_pb2.Address) -> endpoint_pb2.Cluste
     return endpoint_pb2.ClusterLoadAssignment(
         cluster_name=cluster, endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[host])]
     )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

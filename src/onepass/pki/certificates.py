@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from onepass.pki import keys
@@ -71,6 +72,19 @@ def serial(certificate: x509.Certificate) -> str:
 def fingerprint(certificate: x509.Certificate) -> str:
     """`sha256:` and the hash of the DER in hex."""
     return "sha256:" + hashlib.sha256(certificate.public_bytes(Encoding.DER)).hexdigest()
+
+
+def digest(certificate: x509.Certificate) -> str:
+    """The SHA-256 of the DER in lower-case hex, as the data plane tells of a certificate."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether it may issue certificates (RFC 5280, 4.2.1.9)."""
+    try:
+        return bool(certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca)
+    except (ValueError, x509.ExtensionNotFound):
+        return False
 
 
 def not_before(certificate: x509.Certificate) -> int:

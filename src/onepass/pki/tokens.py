@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm
 
 _ALGORITHM = "ES256"
@@ -106,6 +106,39 @@ def jwks(keys: Sequence[ec.EllipticCurvePublicKey]) -> str:
     told = {thumbprint(key): _jwk(key) for key in keys}
     described = [{**told[kid], "alg": _ALGORITHM, "kid": kid, "use": "sig"} for kid in sorted(told)]
     return json.dumps({"keys": described}, sort_keys=True)
+
+
+def public_keys(document: object) -> str:
+    """Another's key set (RFC 7517) reduced to what may verify signatures, the same bytes for the same keys.
+
+    Asymmetric keys of the usual kinds alone: a set with a symmetric key would let everybody sign who reads it. Raises
+    ValueError when nothing remains.
+    """
+    listed = document.get("keys") if isinstance(document, dict) else None
+    found = [kept for each in (listed if isinstance(listed, list) else []) if (kept := _public_key(each))]
+    if not found:
+        raise ValueError("the key set has no key that may verify signatures")
+    return json.dumps({"keys": sorted(found, key=lambda key: json.dumps(key, sort_keys=True))}, sort_keys=True)
+
+
+def _public_key(key: object) -> dict[str, str] | None:
+    if not isinstance(key, dict) or key.get("kty") not in _MEMBERS or key.get("use", "sig") != "sig":
+        return None
+    kept = {name: key[name] for name in (*_MEMBERS[key["kty"]], "kty", "kid", "alg", "use") if name in key}
+    if not all(isinstance(value, str) for value in kept.values()):
+        return None
+    try:
+        public = jwt.PyJWK(kept).key
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+        return None
+    if isinstance(public, rsa.RSAPublicKey) and public.key_size < 2048:
+        return None
+    if isinstance(public, ec.EllipticCurvePublicKey) and kept["crv"] not in ("P-256", "P-384", "P-521"):
+        return None
+    return kept
+
+
+_MEMBERS = {"EC": ("crv", "x", "y"), "RSA": ("n", "e"), "OKP": ("crv", "x")}
 
 
 def thumbprint(key: ec.EllipticCurvePublicKey) -> str:

@@ -13,7 +13,7 @@ _HOLD = 0.5  # seconds in which an import's clusters gather
 _CLUSTERS = "clusters.cluster.karpor.io"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class AdminKubeconfig:
     """The file. A current context that a person chose stays, as long as it is there."""
 
@@ -21,16 +21,23 @@ class AdminKubeconfig:
     entry: kubeconfig.Entry
     mirror: Mirror
 
+    _written: list[str] | None = None
+
+    def renew(self, entry: kubeconfig.Entry) -> None:
+        """Write the file with what is needed from now on to reach the gateway."""
+        self.entry = entry
+        if self._written is not None:
+            self.write(self._written)
+
     async def run(self) -> None:
         """Until cancelled."""
         generation = -1
-        written: list[str] | None = None
         while True:
             generation = await self.mirror.changed(generation)
             names = [meta.name(cluster) for cluster in self.mirror.list(_CLUSTERS)]
-            if names != written:  # most changes are of status, and a file for many clusters is long
+            if names != self._written:  # most changes are of status, and a file for many clusters is long
                 self.write(names)
-                written = names
+                self._written = names
                 await asyncio.sleep(_HOLD)
 
     def write(self, names: Sequence[str]) -> None:

@@ -22,7 +22,7 @@ class DataDir:
         """Make what is missing. Raises SettingsError with a sentence when it cannot be."""
         here = cls(root.absolute())
         try:
-            for folder in (here.root, here.pki, here.run, here.envoy):
+            for folder in (here.root, here.pki, here.run, here.envoy, here.issuers):
                 folder.mkdir(parents=True, exist_ok=True)
                 folder.chmod(0o700)
         except (OSError, NotADirectoryError) as error:
@@ -46,6 +46,10 @@ class DataDir:
         return self.root / "envoy"
 
     @property
+    def issuers(self) -> Path:
+        return self.root / "issuers"
+
+    @property
     def sandbox(self) -> Path:
         return self.root / "sandbox"
 
@@ -56,6 +60,14 @@ class DataDir:
     def socket(self, name: str) -> str:
         """`name` is one of apiserver, ads, probe, admin."""
         return str(self.run / f"{name}.sock")
+
+
+def read(path: Path) -> bytes:
+    """A file's content. Raises SettingsError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}") from error
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -1,7 +1,7 @@
 """Joins the publish and probe controllers to the data plane."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 import httpx2
 
@@ -26,6 +26,8 @@ class Plane:
     ads: Ads
     whereabouts: Whereabouts
     shown: int = 0  # the generation of the newest snapshot, for Ads.acknowledged
+    issuers: Sequence[ir.Issuer] = ()  # beside those of the frame: the ones that were found
+    _last: tuple[Policy, dict[str, ir.Member]] | None = field(default=None, repr=False)
 
     def policy(self) -> Policy:
         return self.current.get()
@@ -41,11 +43,26 @@ class Plane:
         return self.whereabouts.bounds()
 
     def show(self, policy: Policy, members: dict[str, ir.Member]) -> None:
-        listener = replace(self.frame.listener, client_crl=self.revocations(policy.revoked))
+        self._last = (policy, members)
+        listener = self.frame.listener
+        known = replace(listener.known, issuers={each.issuer: each.claims for each in self.issuers if each.claims})
+        listener = replace(
+            listener,
+            client_crl=self.revocations(policy.revoked),
+            issuers=(*listener.issuers, *self.issuers),
+            known=known,
+        )
         gateway = replace(
             self.frame, listener=listener, policy=policy, members=members, bounds=self.whereabouts.for_envoy()
         )
         self.shown = self.ads.set(self.builder.build(gateway))
+
+    def reframe(self, frame: ir.Gateway | None = None, issuers: Sequence[ir.Issuer] | None = None) -> None:
+        """Show the same policy and members in another frame, or with other issuers of tokens."""
+        self.frame = self.frame if frame is None else frame
+        self.issuers = self.issuers if issuers is None else issuers
+        if self._last is not None:
+            self.show(*self._last)
 
     def peer(self, cluster: Object) -> probe.Peer:
         """Where a handshake with a member goes."""

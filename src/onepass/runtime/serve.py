@@ -35,7 +35,9 @@ from onepass.runtime.adminkubeconfig import AdminKubeconfig
 from onepass.runtime.auditfile import AuditFile
 from onepass.runtime.audituses import AuditUses
 from onepass.runtime.datadir import DataDir
+from onepass.runtime.discovery import Discovery
 from onepass.runtime.health import Health
+from onepass.runtime.keeper import Keeper
 from onepass.runtime.kubeconfig import Entry
 from onepass.runtime.plane import Asker, Plane
 from onepass.runtime.readiness import NotReadyError, Readiness
@@ -111,7 +113,7 @@ class Server:
 
     settings: Settings
     data: DataDir
-    trust: Trust
+    keeper: Keeper
     storage: SqliteStorage
     stores: Mapping[str, Store]
     mirror: Mirror
@@ -119,7 +121,7 @@ class Server:
     ads: Ads
     health: Health
     plane: Plane
-    entry: Entry
+    admin: AdminKubeconfig
 
     @classmethod
     async def build(cls, settings: Settings, data: DataDir, secrets: Trust, storage: SqliteStorage) -> "Server":
@@ -131,25 +133,34 @@ class Server:
         current = CurrentPolicy(mirror)
         health = Health(storage, mirror)
         ads = Ads(health)
-        frame = _frame(settings, data, secrets)
+        keeper = Keeper(data, settings, secrets)
+        plane = Plane(
+            current,
+            _frame(settings, data, secrets),
+            keeper.revocations,
+            resources.Builder(tables.source),
+            ads,
+            whereabouts,
+        )
+        admin = AdminKubeconfig(data.kubeconfig, _entry(settings, secrets), mirror)
+
+        def changed(found: Trust) -> None:
+            plane.reframe(_frame(settings, data, found))
+            admin.renew(_entry(settings, found))
+
+        keeper.changed = changed
         return cls(
             settings=settings,
             data=data,
-            trust=secrets,
+            keeper=keeper,
             storage=storage,
             stores=stores,
             mirror=mirror,
             current=current,
             ads=ads,
             health=health,
-            plane=Plane(current, frame, secrets.revocations, resources.Builder(tables.source), ads, whereabouts),
-            entry=Entry(
-                server=settings.listen.url,
-                ca=secrets.serving_ca_pem,
-                user=trust.ADMIN,
-                certificate=secrets.admin.certificate,
-                private_key=secrets.admin.private_key,
-            ),
+            plane=plane,
+            admin=admin,
         )
 
     @asynccontextmanager
@@ -160,7 +171,7 @@ class Server:
         app = gatewayapi.build(
             self.stores,
             self.current.get,
-            self.trust.accounts,
+            self.keeper.trust.accounts,
             self.health.checks(),
             self.settings.listen.url,
             virtual=(Streams(attend.shown, attend.end),),
@@ -175,13 +186,15 @@ class Server:
             "api": serving.serve(app, serving.unix_socket(self.data.run / "apiserver.sock")),
             "attend": attend.run(),
             "ads": discovery.serve(self.ads, self.data.socket("ads"), beside=(Companions(attend).handler(),)),
-            "sign": Sign(self.mirror, certificates, self.trust.sign_client).run(),
+            "sign": Sign(self.mirror, certificates, self.keeper.sign_client).run(),
             "clean": clean.Clean(self.mirror, certificates, certificatesigningrequests.ends).run(),
             "aggregate": aggregate.Aggregate(self.mirror, status[aggregate.ROLES]).run(),
             "expire": Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
             "probe": Probe(self.mirror, status[clusters.RESOURCE.key], self.plane.peer, asker.ask).run(),
             "sweep": Sweep(self.stores).run(),
             **({"audit": audit.run(), "used": self._used(audit, status[passes.RESOURCE.key])} if audit else {}),
+            "trust": self.keeper.run(),
+            "issuers": self._discovery().run(),
             "envoy": self._envoy().run(),
         }
         async with asyncio.TaskGroup() as group:
@@ -209,11 +222,16 @@ class Server:
         store = self.stores[clusters.RESOURCE.key]
         await registration.register(store, [each.access for each in sandboxes])
         await self.mirror.synced()
-        admin = AdminKubeconfig(self.data.kubeconfig, self.entry, self.mirror)
         tasks.append(group.create_task(Publish(self.mirror, store, self.plane).run(), name="publish"))
-        tasks.append(group.create_task(admin.run(), name="kubeconfig"))
+        tasks.append(group.create_task(self.admin.run(), name="kubeconfig"))
         reporter.starting("waiting for the first answer through the gateway")
-        await Readiness(self.entry).reached([each.access.name for each in sandboxes])
+        await Readiness(self.admin.entry).reached([each.access.name for each in sandboxes])
+
+    def _discovery(self) -> Discovery:
+        def found(issuers: Sequence[ir.Issuer]) -> None:
+            self.plane.reframe(issuers=issuers)
+
+        return Discovery(self.settings.issuers, self.settings.keys_refresh, self.data.issuers, found)
 
     def _envoy(self) -> envoy.Envoy:
         start = bootstrap.Start(
@@ -247,6 +265,17 @@ class Server:
         return file
 
 
+def _entry(settings: Settings, secrets: Trust) -> Entry:
+    """How the first administrator reaches the gateway."""
+    return Entry(
+        server=settings.listen.url,
+        ca=secrets.serving_ca_pem,
+        user=trust.ADMIN,
+        certificate=secrets.admin.certificate,
+        private_key=secrets.admin.private_key,
+    )
+
+
 def _frame(settings: Settings, data: DataDir, secrets: Trust) -> ir.Gateway:
     """What of the data plane the operator's settings decide."""
     issuer = ir.Issuer(trust.ISSUER, (trust.ISSUER,), tokens.jwks([secrets.accounts.public_key()]))
@@ -258,6 +287,7 @@ def _frame(settings: Settings, data: DataDir, secrets: Trust) -> ir.Gateway:
         client_ca=secrets.client_ca_pem,
         client_crl=secrets.revocations(frozenset()),
         issuers=(issuer,),
+        known=ir.Known(own=secrets.own_digests, others=secrets.others.revoked, elsewhere=secrets.others.elsewhere),
     )
     sockets = ir.Sockets(apiserver=data.socket("apiserver"), probe=data.socket("probe"), companions=data.socket("ads"))
     gateway = ir.Gateway(listener, sockets, Policy(), audit_log=settings.audit_path)

@@ -75,6 +75,31 @@ class Audit:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """A claim of a token, and what is put before its value."""
+
+    claim: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """An OpenID Connect provider whose ID tokens are taken."""
+
+    url: str  # RFC 7519 `iss`, and where its discovery document is, unless `discovery_url` says otherwise
+    audiences: tuple[str, ...]
+    username: Claim
+    groups: Claim | None = None
+    required: tuple[tuple[str, str], ...] = ()  # claim and its value
+    ca: bytes = b""  # PEM; empty: the system's trust store
+    discovery_url: str = ""
+
+    @property
+    def document(self) -> str:
+        return self.discovery_url or f"{self.url.rstrip('/')}/.well-known/openid-configuration"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that `onepass up` may be told."""
 
@@ -86,6 +111,10 @@ class Settings:
     names: tuple[str, ...] = ()  # further DNS names and IP addresses for the serving certificate
     allow_endpoint_cidr: tuple[str, ...] = ()  # networks in which members may be; none means anywhere
     max_memory: int = 0  # bytes that Envoy's heap may reach; 0 means a share of what this machine or container has
+    issuers: tuple[Issuer, ...] = ()
+    keys_refresh: float = 60.0  # seconds between two looks at the keys of an issuer
+    client_ca_file: Path | None = None  # further authorities whose client certificates are taken
+    client_crl_file: Path | None = None  # what they took back
 
     def __post_init__(self) -> None:
         if not 0 <= self.sandbox <= 16:

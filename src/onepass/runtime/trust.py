@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from onepass.access.identity import ADMINISTRATORS
 from onepass.pki import authority, certificates, keys, sealing
 from onepass.pki.authority import Authority
-from onepass.runtime import datadir
+from onepass.runtime import authorities, datadir
+from onepass.runtime.authorities import Generation, Others
 from onepass.runtime.datadir import DataDir
 from onepass.runtime.settings import Settings, SettingsError
 
@@ -23,7 +25,9 @@ ISSUER = "https://onepass"  # `iss` of service-account tokens, and their audienc
 ADMIN = "admin"
 _SERVING_SECONDS = 365 * 86400.0
 _ADMIN_SECONDS = 365 * 86400.0
-_CLIENT_LONGEST_SECONDS = 365 * 86400  # of a certificate by CSR; what a request gets that names no expirationSeconds
+_CLIENT_LONGEST_SECONDS = (
+    authorities.LEAF_SECONDS
+)  # of a certificate by CSR; what a request gets that names no expirationSeconds
 _CLIENT_SHORTEST_SECONDS = 600  # as k8s.io/api/certificates/v1 has it
 _RENEW_SECONDS = 30 * 86400.0  # a certificate of our own with less left than this is made anew
 
@@ -40,8 +44,9 @@ class Pair:
 class Trust:
     """Everything secret that a gateway holds, but for members' credentials, which are sealed in the database."""
 
-    serving_ca: Authority
-    client_ca: Authority
+    serving_cas: tuple[Generation, ...]  # oldest first
+    client_cas: tuple[Generation, ...]  # oldest first; the last issues
+    others: Others
     serving: Pair
     admin: Pair
     accounts: ec.EllipticCurvePrivateKey = field(repr=False)
@@ -49,58 +54,72 @@ class Trust:
 
     @property
     def serving_ca_pem(self) -> bytes:
-        return certificates.to_pem([self.serving_ca.certificate])
+        """What a kubeconfig needs to know the gateway by, now and after the next change of authority."""
+        return certificates.to_pem([each.authority.certificate for each in self.serving_cas])
 
     @property
     def client_ca_pem(self) -> bytes:
-        return certificates.to_pem([self.client_ca.certificate])
+        own = [each.authority.certificate for each in self.client_cas]
+        return certificates.to_pem([*own, *self.others.certificates])
+
+    @property
+    def own_digests(self) -> frozenset[str]:
+        return frozenset(certificates.digest(each.authority.certificate) for each in self.client_cas)
 
     def sign_client(self, request: bytes, seconds: int | None) -> bytes:
         """The certificate for a PKCS#10 request in PEM, for the lifetime asked, within bounds. Raises ValueError."""
         asked = authority.parse_request(request)
         lifetime = min(max(seconds or _CLIENT_LONGEST_SECONDS, _CLIENT_SHORTEST_SECONDS), _CLIENT_LONGEST_SECONDS)
-        return certificates.to_pem([authority.issue_client(self.client_ca, asked, time.time(), lifetime)])
+        issuer = self.client_cas[-1].authority
+        return certificates.to_pem([authority.issue_client(issuer, asked, time.time(), lifetime)])
 
     def revocations(self, serials: frozenset[str]) -> bytes:
-        """The revocation list of the client authority."""
-        return authority.revocation_list(self.client_ca, serials)
+        """The revocation lists of every client authority, or nothing where one of them has none.
+
+        Our own serial numbers are random, so each of our lists may name those of all.
+        """
+        if not self.others.covered:
+            return b""
+        own = [authority.revocation_list(each.authority, serials) for each in self.client_cas]
+        return b"".join(own) + self.others.crls
 
 
-def load(data: DataDir, settings: Settings, new: bool, now: float) -> Trust:
+def load(data: DataDir, settings: Settings, new: bool, now: float, before: Trust | None = None) -> Trust:
     """Read what is there, make what is not; `new` says that the database is empty.
 
-    Raises SettingsError for a file that is damaged or missing its partner.
+    What of `before` is still good is kept. Raises SettingsError for a file that is damaged or missing its partner.
     """
-    serving_ca = _authority(data, "serving-ca", "onepass serving authority", now)
-    client_ca = _authority(data, "client-ca", "onepass client authority", now)
+    serving_cas = authorities.generations(data.pki, authorities.SERVING, now)
+    client_cas = authorities.generations(data.pki, authorities.CLIENT, now)
+    own = [each.authority for each in client_cas]
     return Trust(
-        serving_ca=serving_ca,
-        client_ca=client_ca,
-        serving=_serving(serving_ca, settings, now),
-        admin=_admin(data, client_ca, now),
+        serving_cas=serving_cas,
+        client_cas=client_cas,
+        others=authorities.others(settings, own, now),
+        serving=_serving(authorities.serving(serving_cas, now).authority, settings, now, before),
+        admin=_admin(data, own, now),
         accounts=keys.from_pem(_key(data.pki / "accounts.key", lambda: keys.to_pem(keys.generate()))),
         sealer=_sealer(data.pki / "seal.key", new),
     )
 
 
-def _authority(data: DataDir, name: str, common_name: str, now: float) -> Authority:
-    certificate, key = data.pki / f"{name}.crt", data.pki / f"{name}.key"
-    if not certificate.exists() and not key.exists():
-        made = authority.create(common_name, now)
-        datadir.write_private(key, keys.to_pem(made.key))
-        datadir.write_private(certificate, certificates.to_pem([made.certificate]))
-        return made
-    try:
-        return authority.load(_read(certificate), _read(key))
-    except ValueError as error:
-        raise SettingsError(f"{certificate}: {error}; restore both {certificate.name} and {key.name}") from error
-
-
-def _serving(ca: Authority, settings: Settings, now: float) -> Pair:
-    """A new one at each start: its names follow the settings."""
+def _serving(ca: Authority, settings: Settings, now: float, before: Trust | None) -> Pair:
+    """A new one at each start: its names follow the settings. While running, a new one when the old ends soon."""
+    if before is not None:
+        kept = certificates.chain(before.serving.certificate)[0]
+        if _is_issued_by(kept, ca) and certificates.not_after(kept) - now > _RENEW_SECONDS:
+            return before.serving
     key = keys.generate()
     issued = authority.issue_serving(ca, key.public_key(), serving_names(settings), now, _SERVING_SECONDS)
     return Pair(certificates.to_pem([issued]), keys.to_pem(key))
+
+
+def _is_issued_by(certificate: x509.Certificate, ca: Authority) -> bool:
+    try:
+        certificate.verify_directly_issued_by(ca.certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def serving_names(settings: Settings) -> Sequence[str]:
@@ -109,21 +128,20 @@ def serving_names(settings: Settings) -> Sequence[str]:
     return tuple(dict.fromkeys([*settings.names, host, "localhost", "127.0.0.1", "::1", os.uname().nodename]))
 
 
-def _admin(data: DataDir, ca: Authority, now: float) -> Pair:
+def _admin(data: DataDir, own: Sequence[Authority], now: float) -> Pair:
     """The first administrator's certificate, as it is kept; a new one when it ends soon or is another authority's."""
     certificate, key = data.pki / "admin.crt", data.pki / "admin.key"
     if certificate.exists() and key.exists():
-        kept = Pair(_read(certificate), _read(key))
+        kept = Pair(datadir.read(certificate), datadir.read(key))
         try:
             leaf = certificates.pair(kept.certificate, kept.private_key, now)
-            leaf.verify_directly_issued_by(ca.certificate)
-            if certificates.not_after(leaf) - now > _RENEW_SECONDS:
+            if any(_is_issued_by(leaf, ca) for ca in own) and certificates.not_after(leaf) - now > _RENEW_SECONDS:
                 return kept
-        except (ValueError, TypeError, InvalidSignature):
+        except ValueError:
             log.warning("the administrator's certificate is not usable, making another", file=str(certificate))
     private = keys.generate()
     request = authority.Request(ADMIN, (ADMINISTRATORS,), private.public_key())
-    issued = authority.issue_client(ca, request, now, _ADMIN_SECONDS)
+    issued = authority.issue_client(own[-1], request, now, _ADMIN_SECONDS)
     made = Pair(certificates.to_pem([issued]), keys.to_pem(private))
     datadir.write_private(key, made.private_key)
     datadir.write_private(certificate, made.certificate)
@@ -143,11 +161,4 @@ def _sealer(path: Path, new: bool) -> sealing.Keyring:
 def _key(path: Path, make: Callable[[], bytes]) -> bytes:
     if not path.exists():
         datadir.write_private(path, make())
-    return _read(path)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from error
+    return datadir.read(path)
