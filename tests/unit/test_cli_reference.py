@@ -26,6 +26,8 @@ COMMANDS = [
     "streams",
     "streams end",
     *(f"ca {name}" for name in ("list", "rotate")),
+    "login",
+    *(f"credential {name}" for name in ("oidc", "certificate")),
 ]
 
 

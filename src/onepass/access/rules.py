@@ -189,6 +189,12 @@ def member_rules(
     return tuple(dict.fromkeys((*found, *FREE))), told
 
 
+def reachable(policy: Policy, identity: Identity, now: float) -> list[str]:
+    """The members that someone may do anything on: who may, may read its version."""
+    asked = Attributes("get", "/version", False)
+    return [name for name in policy.targets if review(policy, identity, name, asked, now).allowed]
+
+
 def carrier(verb: str) -> str:
     """The verb on `clusters/proxy` that carries a request of this verb; "" when only `*` does."""
     return _CARRIERS.get(verb, "")

@@ -84,6 +84,21 @@ class PassStatus(Model):
     )
 
 
+class SelfClusterReviewStatus(Model):
+    """What the caller may reach."""
+
+    clusters: list[str] | None = Field(None, description="Names of the clusters on which the caller may do anything.")
+
+
+class SelfClusterReview(Model):
+    """Tells on which clusters the caller may do anything, without the right to list them."""
+
+    api_version: str = objectmeta.API_VERSION
+    kind: str = objectmeta.KIND
+    metadata: ObjectMeta = Field(default_factory=ObjectMeta, description="Standard object metadata.")
+    status: SelfClusterReviewStatus | None = Field(None, description="The answer.")
+
+
 class Pass(Model):
     """Lets its subjects do what its rules say on its clusters, for a time."""
 

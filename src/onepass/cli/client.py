@@ -82,9 +82,17 @@ _CERTIFICATE_ALERTS = {"CERTIFICATE_REVOKED": "has been taken back", "CERTIFICAT
 class Gateway:
     """One gateway, asked as one user. A context manager; every call has a deadline and raises Failure."""
 
-    def __init__(self, path: Path, *, timeout: float = 15.0, warn: Callable[[str], None] | None = None) -> None:
-        """`warn` gets the text of each `Warning` that the API sends with an answer."""
-        config = _load(path)
+    def __init__(
+        self,
+        path: Path,
+        *,
+        timeout: float = 15.0,
+        warn: Callable[[str], None] | None = None,
+        config: kubeconfig.SingleConfig | None = None,
+    ) -> None:
+        """`warn` gets the text of each `Warning` that the API sends with an answer. With a `config`, `path` is only
+        what messages call it."""
+        config = config or _load(path)
         self.path = path
         self._warn = warn
         # A context for a member leads to the gateway as well: what comes before the member's path.
@@ -229,6 +237,25 @@ class Gateway:
         elif answer.status_code == 403:
             hint = f"the user of {self.path} may not do this; an administrator's kubeconfig is named with --kubeconfig"
         return Refused(message, hint, code=answer.status_code)
+
+
+def by_token(url: str, ca: bytes, token: str) -> Gateway:
+    """The gateway at a URL, asked with a bearer token; `ca` b"" leaves its certificate to the system."""
+    return _direct(url, ca, models.User(token=token))
+
+
+def by_certificate(url: str, ca: bytes, certificate: str, private_key: str) -> Gateway:
+    """The gateway at a URL, asked with a client certificate and its key in PEM."""
+    pair = (base64.b64encode(each.encode()).decode() for each in (certificate, private_key))
+    user = models.User(client_cert_data=next(pair), client_key_data=next(pair))
+    return _direct(url, ca, user)
+
+
+def _direct(url: str, ca: bytes, user: models.User) -> Gateway:
+    cluster = models.Cluster(server=url, certificate_auth_data=base64.b64encode(ca).decode() if ca else None)
+    context = models.Context(cluster="it", user="it")
+    config = kubeconfig.SingleConfig(context_name="it", context=context, cluster=cluster, user=user)
+    return Gateway(Path("this sign-in"), config=config)
 
 
 def _object(content: bytes) -> Object:

@@ -10,7 +10,18 @@ from typing import Annotated
 
 import typer
 
-from onepass.cli import cagroup, clustergroup, output, passgroup, questions, status, streamsgroup, up
+from onepass.cli import (
+    cagroup,
+    clustergroup,
+    credentialgroup,
+    login,
+    output,
+    passgroup,
+    questions,
+    status,
+    streamsgroup,
+    up,
+)
 from onepass.cli.failure import Failure
 from onepass.cli.options import Root
 
@@ -52,6 +63,8 @@ app.command()(questions.explain)
 app.command("who-can")(questions.who_can)
 app.add_typer(streamsgroup.app, name="streams")
 app.add_typer(cagroup.app, name="ca")
+app.command()(login.login)
+app.add_typer(credentialgroup.app, name="credential")
 app.command()(status.version)
 
 

@@ -70,6 +70,7 @@ _SIGNING = _rule(_CERTIFICATES, ["signers"], ["approve"], [_APPROVER])
 _SELF_REVIEWS = (
     _rule(_AUTHZ, ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], ["create"]),
     _rule(_AUTHN, ["selfsubjectreviews"], ["create"]),
+    _rule(_ACCESS, ["selfclusterreviews"], ["create"]),
 )
 
 CLUSTER_ROLES: Sequence[Object] = (

@@ -89,6 +89,12 @@ def ends(obj: Object) -> float | None:
     return None if certificate is None else certificates.not_after(certificate)
 
 
+def names(obj: Object) -> tuple[str, tuple[str, ...]]:
+    """The user and the groups that the certificate would name. Raises ValueError."""
+    asked = authority.parse_request(credentials.pem(meta.text(meta.section(obj, "spec"), "request")))
+    return asked.common_name, asked.organizations
+
+
 def _conditions(obj: Object) -> Mapping[str, Object]:
     """The conditions by type."""
     return {meta.text(c, "type"): c for c in rolerules.objects(meta.section(obj, "status").get("conditions"))}

@@ -22,6 +22,7 @@ from onepass.apiserver import (
     issuer,
     memberreviews,
     placement,
+    reachable,
     reviewers,
     tokenrequest,
 )
@@ -118,7 +119,10 @@ def build(
             tokenrequest.connect(stores[serviceaccounts.STRATEGY.resource.key], accounts.sign),
             memberreviews.connect(clusters.RESOURCE, own, lambda name: OnMember(policy, name)),
         ),
-        kindless=reviewers.every(own, accounts.verify),
+        kindless=(
+            *reviewers.every(own, accounts.verify),
+            reachable.kindless(lambda identity: rules.reachable(policy(), identity, time.time())),
+        ),
         admissions=(
             approval.admission(own),
             escalation.admission(current),

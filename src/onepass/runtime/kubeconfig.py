@@ -22,7 +22,7 @@ class Entry:
     private_key: bytes = field(repr=False)
 
 
-def _data(pem: bytes) -> str:
+def encoded(pem: bytes) -> str:
     return base64.b64encode(pem).decode()
 
 
@@ -35,13 +35,13 @@ def document(entry: Entry, clusters: Sequence[str], *, current: str = "", gatewa
     places = {gateway: entry.server} | {names[name]: entry.server + PROXY.format(name) for name in clusters}
     user = f"{entry.user}@{gateway}"
     listed: list[JSON] = [
-        {"name": name, "cluster": {"server": url, "certificate-authority-data": _data(entry.ca)}}
+        {"name": name, "cluster": {"server": url, "certificate-authority-data": encoded(entry.ca)}}
         for name, url in places.items()
     ]
     contexts: list[JSON] = [{"name": name, "context": {"cluster": name, "user": user}} for name in places]
     proof: Object = {
-        "client-certificate-data": _data(entry.certificate),
-        "client-key-data": _data(entry.private_key),
+        "client-certificate-data": encoded(entry.certificate),
+        "client-key-data": encoded(entry.private_key),
     }
     first = names[clusters[0]] if clusters else gateway
     return {

@@ -12,10 +12,14 @@ from pathlib import Path
 
 import uvloop
 
+from onepass.access import rules
+from onepass.access.attributes import Attributes
+from onepass.access.identity import Identity
 from onepass.access.policy import Policy
 from onepass.api.errors import ApiError
 from onepass.apiserver import serving
 from onepass.controllers import aggregate, clean
+from onepass.controllers.approve import Approve
 from onepass.controllers.expire import Expire
 from onepass.controllers.probe import Probe
 from onepass.controllers.publish import Publish
@@ -187,6 +191,7 @@ class Server:
             "attend": attend.run(),
             "ads": discovery.serve(self.ads, self.data.socket("ads"), beside=(Companions(attend).handler(),)),
             "sign": Sign(self.mirror, certificates, self.keeper.sign_client).run(),
+            "approve": Approve(self.mirror, certificates, certificatesigningrequests.names, self._allows).run(),
             "clean": clean.Clean(self.mirror, certificates, certificatesigningrequests.ends).run(),
             "aggregate": aggregate.Aggregate(self.mirror, status[aggregate.ROLES]).run(),
             "expire": Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
@@ -226,6 +231,9 @@ class Server:
         tasks.append(group.create_task(self.admin.run(), name="kubeconfig"))
         reporter.starting("waiting for the first answer through the gateway")
         await Readiness(self.admin.entry).reached([each.access.name for each in sandboxes])
+
+    def _allows(self, identity: Identity, attributes: Attributes) -> bool:
+        return rules.allows(self.current.get(), identity, attributes).allowed
 
     def _discovery(self) -> Discovery:
         def found(issuers: Sequence[ir.Issuer]) -> None:
