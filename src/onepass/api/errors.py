@@ -13,6 +13,10 @@ from dataclasses import dataclass
 
 from onepass.api.meta import JSON, Object, Resource
 
+# So that a small request with a great many mistakes gets no great answer.
+_MESSAGE = 8192  # characters
+_CAUSES = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -41,10 +45,10 @@ class ApiError(Exception):
         super().__init__(message)
         self.code = code
         self.reason = reason
-        self.message = message
+        self.message = message if len(message) <= _MESSAGE else f"{message[:_MESSAGE]}..."
         self.resource = resource
         self.name = name
-        self.causes = tuple(causes)
+        self.causes = tuple(causes[:_CAUSES])
         self.retry_after = retry_after
         self.continue_token = continue_token  # from which an expired list may go on, at the cost of its consistency
 
@@ -151,7 +155,9 @@ def unsupported_media_type(offered: Sequence[str]) -> ApiError:
 
 
 def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> ApiError:
-    told = [f"{c.field}: {c.message}" if c.field else c.message for c in causes]
+    told = [f"{c.field}: {c.message}" if c.field else c.message for c in causes[:_CAUSES]]
+    if len(causes) > _CAUSES:
+        told.append(f"and {len(causes) - _CAUSES} more")
     told_all = told[0] if len(told) == 1 else "[" + ", ".join(told) + "]"
     kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
     return ApiError(

@@ -1,5 +1,6 @@
 """Requests that are answered and forgotten: kinds that are only ever created (ports.Kindless)."""
 
+import itertools
 from collections.abc import Iterable
 
 from starlette.requests import Request
@@ -10,6 +11,8 @@ from onepass.api import errors
 from onepass.apiserver import encoding, parameters, strictness
 from onepass.apiserver.ports import Kindless, Limits
 from onepass.registry import schema
+
+_WARNINGS, _WARNED = 40, 4096  # headers, and characters in all of them
 
 
 async def answered(kind: Kindless, request: Request, limits: Limits, namespace: str) -> Response:
@@ -33,8 +36,17 @@ async def answered(kind: Kindless, request: Request, limits: Limits, namespace: 
 
 
 def warned(response: Response, warnings: Iterable[str]) -> Response:
-    """With a Warning header each (RFC 7234, section 5.5), which kubectl prints."""
-    for warning in warnings:
+    """With a Warning header each (RFC 7234, section 5.5), which kubectl prints; as many as a proxy lets through.
+
+    kube-apiserver stops at 4,096 characters (k8s.io/apiserver/pkg/endpoints/filters/warning.go); Envoy takes no answer
+    with more than 100 headers.
+    """
+    left = _WARNED
+    for warning in itertools.islice(warnings, _WARNINGS):
         text = warning.encode("ascii", "backslashreplace").decode().replace("\\", "\\\\").replace('"', '\\"')
-        response.headers.append("Warning", f'299 - "{"".join(c for c in text if c.isprintable())[:1000]}"')
+        told = "".join(c for c in text if c.isprintable())[:1000]
+        left -= len(told)
+        if left < 0:
+            break
+        response.headers.append("Warning", f'299 - "{told}"')
     return response
