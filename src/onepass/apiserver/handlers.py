@@ -17,13 +17,13 @@ from onepass.access.identity import Identity
 from onepass.api import errors, meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
-from onepass.apiserver import encoding, filters, parameters, patches, printers, questions, strictness
+from onepass.apiserver import encoding, filters, parameters, patches, patching, printers, questions, strictness
 from onepass.apiserver.encoding import Media
 from onepass.apiserver.endpoints import Endpoints, resource_of
 from onepass.apiserver.metrics import Metrics
 from onepass.apiserver.ports import Admission, Attempt, Authorizer, Connect, Kindless, Limits
 from onepass.apiserver.watching import Stream
-from onepass.registry import fieldowners, reads, selection
+from onepass.registry import reads, selection
 from onepass.registry.store import Event, Listing, Selection, Store, Write, Written
 
 _META = "meta.k8s.io"
@@ -278,16 +278,11 @@ async def _update(call: Call) -> ASGIApp:
 async def _patch(call: Call) -> ASGIApp:
     media, write, kind = call.media(_ONE), call.write(), encoding.media_type(call.request)
     patches.check_options(kind, call.query)
-    body, strategy = await call.body(), call.store.strategy
-    if kind != patches.APPLY:
-        change = patches.parse(kind, body, strategy.model, call.server.limits)
-        write = replace(write, form="patch", odd=strictness.asked(write.field_validation, body, kind))
+    strategy, limits = call.store.strategy, call.server.limits
+    change, write = patching.read(kind, await call.body(), call.query, strategy, limits, write)
+    if write.form != "apply":
         written = await _changed(call, change, write)
         return call.shown(written.obj, media, warnings=written.warnings)
-    config, force = patches.configuration(body, call.server.limits), parameters.flag(call.query.get("force"))
-    odd = strictness.asked(write.field_validation, body, kind)
-    write = replace(write, form="apply", config=config, force=force, odd=odd)
-    change = fieldowners.applying(strategy, write)
     for _ in range(_TRIES):
         try:
             written, code = await _changed(call, change, write), 200

@@ -1,5 +1,6 @@
 """Server-side apply over HTTP: what a configuration has to be, who manages what afterwards, and what is refused."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -364,3 +365,55 @@ async def test_questions_are_read_strictly(api: Api) -> None:
     assert (await api.send("POST", f"{path}?fieldValidation=Strict", body)).status_code == 400
     assert (await api.send("POST", path, body)).headers.get_list("warning") == ['299 - "unknown field \\"spec.x\\""']
     assert not (await api.send("POST", f"{path}?fieldValidation=Ignore", body)).headers.get_list("warning")
+
+
+async def test_what_is_applied_at_the_same_time_is_all_there(api: Api) -> None:
+    """Also when all find nothing there, and one makes it for the others."""
+    names = [f"m{number}" for number in range(12)]
+    answers = await asyncio.gather(
+        *[api.send("PATCH", f"{ROBOT}?fieldManager={n}", robot({n: "1"}), headers=APPLY) for n in names]
+    )
+    assert sorted(answer.status_code for answer in answers) == [200] * 11 + [201]
+    found = await api.get(ROBOT)
+    assert meta.labels(found) == dict.fromkeys(names, "1")
+    assert {manager for manager, _, _ in managed(found)} == set(names)
+
+
+async def test_nobody_applies_rights_that_they_do_not_hold(api: Api) -> None:
+    verbs: JSON = ["create", "get", "patch"]
+    rules: JSON = [{"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["clusterroles"], "verbs": verbs}]
+    await api.make(ROLES, {"metadata": {"name": "author"}, "rules": rules})
+    subject: JSON = {"kind": "User", "name": "jane", "apiGroup": "rbac.authorization.k8s.io"}
+    role: JSON = {"kind": "ClusterRole", "name": "author", "apiGroup": "rbac.authorization.k8s.io"}
+    bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    await api.make(bindings, {"metadata": {"name": "author"}, "roleRef": role, "subjects": [subject]})
+    more: JSON = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]
+    head: Object = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "mine"}}
+    path = f"{ROLES}/mine?fieldManager=a&force=true"
+
+    async def apply(config: Object) -> int:
+        return (await api.send("PATCH", path, config, user="jane", headers=APPLY)).status_code
+
+    assert await apply({**head, "rules": more}) == 403
+    assert (await api.send("GET", f"{ROLES}/mine")).status_code == 404
+    assert await apply({**head, "rules": rules}) == 201
+    assert await apply({**head, "rules": more}) == 403
+    assert (await api.get(f"{ROLES}/mine"))["rules"] == rules
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"{" + b'"a":{' * 500 + b"}" * 501, 400),
+        (b"a: " + b"[" * 500 + b"]" * 500, 400),
+        (b"a: &a [1]\nb: *c\n", 400),
+        (b"\xff\xfe", 400),
+        (b"", 400),
+        (b'{"metadata":{"name":"robot"},"x":"' + b"y" * 300_000 + b'"}', 413),
+    ],
+    ids=["deep json", "deep yaml", "no such alias", "no text", "nothing", "large"],
+)
+async def test_bodies_that_are_no_configuration(api: Api, body: bytes, code: int) -> None:
+    answer = await api.send("PATCH", f"{ROBOT}?fieldManager=a", body, headers=APPLY)
+    assert answer.status_code == code, answer.text
+    assert answer.json()["kind"] == "Status"

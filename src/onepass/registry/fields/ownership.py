@@ -12,7 +12,7 @@ import orjson
 from onepass.api import meta
 from onepass.api.errors import Cause
 from onepass.api.meta import JSON, Object
-from onepass.registry.fields import fieldsets, managers, typedvalues
+from onepass.registry.fields import fieldsets, managers, typecheck, typedvalues
 from onepass.registry.fields.fieldsets import Fields
 from onepass.registry.fields.fieldtypes import FieldType
 from onepass.registry.fields.managers import Entry, Manager, Managers
@@ -196,6 +196,8 @@ def _last_applied(kind: FieldType, live: Object, api_version: str) -> Fields:
     try:
         config: JSON = orjson.loads(annotation or "")
         if not isinstance(config, dict) or config.get("apiVersion") != api_version:
+            return {}
+        if any(typecheck.problems(kind, config)) or any(typecheck.problems(kind, live)):
             return {}
         fields = typedvalues.field_set(kind, config)
         changes = typedvalues.compare(kind, config, live)
