@@ -76,6 +76,12 @@ def ours(strategy: Strategy, steps: Sequence[Object], subresource: str) -> list[
     return told
 
 
+def managing(entry: JSON) -> str:
+    return str(
+        [entry.get(key) for key in ("operation", "manager", "subresource")] if isinstance(entry, dict) else entry
+    )
+
+
 def plain(value: JSON) -> JSON:
     """Without what may differ: the time itself, the order of fields in a conflict, the words of other refusals."""
     if isinstance(value, list):
@@ -87,6 +93,8 @@ def plain(value: JSON) -> JSON:
     told: Object = {key: plain(part) for key, part in value.items()}
     if "time" in told:
         told["time"] = "set"
+    if isinstance(told.get("managedFields"), list):  # which are in the order of their times
+        told["managedFields"] = sorted(told["managedFields"], key=managing)  # type: ignore[arg-type]
     if isinstance(value.get("fields"), list):
         told["fields"] = [*sorted(str(field) for field in told["fields"])]  # type: ignore[union-attr]
     return {key: part for key, part in told.items() if (key, part) != ("metadata", {})}
