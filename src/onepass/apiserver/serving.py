@@ -79,4 +79,7 @@ async def serve(
         closing.set()
         if server.started:
             await server.shutdown([listener])
+        # One that was accepted while the server went down was told nothing, and would be served by what is closed.
+        for connection in list(server.server_state.connections):
+            connection.transport.close()
         listener.close()

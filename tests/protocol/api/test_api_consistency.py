@@ -124,7 +124,8 @@ async def followed(server: Server, writers: Sequence[Sequence[Deed]], restarts: 
                     await restarted(server)
             last, _ = await asked(writing, "POST", path, {"metadata": {"name": END, "labels": {"l": "x"}}})
             assert last.status_code in (201, 409)
-        stored = {meta.name(item): item for item in (await reading.get(path)).json()["items"]}
+        found, _ = await asked(reading, "GET", path)
+        stored = {meta.name(item): item for item in found.json()["items"]}
     for copy in copies[:2]:
         assert copy.objects == stored
         assert copy.lists == 1
@@ -162,7 +163,8 @@ async def counted(server: Server, writers: int, times: int, restarts: int, *, pa
                 group.create_task(_count(client, f"{path}/counter", f"w{number}", times, patching=patching))
             for _ in range(restarts):
                 await restarted(server)
-        labels = meta.labels((await client.get(f"{path}/counter")).json())
+        found, _ = await asked(client, "GET", f"{path}/counter")
+        labels = meta.labels(found.json())
     assert labels == {"sum": str(writers * times), **{f"w{number}": str(times) for number in range(writers)}}
 
 
