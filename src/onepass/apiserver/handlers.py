@@ -346,7 +346,7 @@ async def _delete(call: Call) -> ASGIApp:
         resource_version=wanted.resource_version,
         grace_period=wanted.grace,
     )
-    if not gone:
+    if not gone or call.store.strategy.tells_deleted:
         return call.shown(obj, media)
     resource = resource_of(call.store)
     details: Object = {"name": meta.name(obj), "kind": resource.plural, "uid": meta.uid(obj)}

@@ -14,4 +14,5 @@ STRATEGY = Strategy(
     resource=Resource("", "v1", "ServiceAccount", "serviceaccounts", "serviceaccount", True, short_names=("sa",)),
     model=core_v1.ServiceAccount,
     columns=(Column("Secrets", _secrets, type="integer", description="How many secrets it names."),),
+    tells_deleted=True,
 )

@@ -90,6 +90,9 @@ class Strategy:
     prepare_delete: Callable[[Object, Actor], Object] = unchanged
     # Seconds that a deleted object stays, marked, for whoever has to take it down; gets what the client asked for.
     grace: Callable[[Object, int | None], int] = at_once
+    # A deletion is answered with the object as it last was, not with a Status: so kube-apiserver does for some kinds
+    # (ReturnDeletedObject in its registry), and clients in typed languages read the answer as what it is there.
+    tells_deleted: bool = False
     # Which fields a fieldSelector may name beside metadata.name and metadata.namespace: JSON path -> reader.
     selectable: Mapping[str, Callable[[Object], str]] = field(default_factory=dict)
     name_rule: Literal["subdomain", "label", "path", "rbac"] = "subdomain"

@@ -32,6 +32,7 @@ def strategy(node: str) -> Strategy:
         subresources={"status": ("status",)},
         prepare_create=prepare_create,
         grace=_grace,
+        tells_deleted=True,
         validate=_validate,
         selectable={
             "spec.nodeName": lambda obj: meta.text(meta.section(obj, "spec"), "nodeName"),

@@ -129,9 +129,15 @@ async def test_a_deletion_tells_what_is_gone_and_minds_its_preconditions(api: Ap
     assert (await api.send("DELETE", ROBOT, {"gracePeriodSeconds": "soon"})).status_code == 400
     assert (await api.send("DELETE", ROBOT, {"kind": "Pod"})).status_code == 400
     gone = await api.send("DELETE", ROBOT, {"propagationPolicy": "Foreground", "preconditions": {"uid": uid}})
-    assert gone.json()["status"] == "Success"
-    assert gone.json()["details"] == {"name": "robot", "kind": "serviceaccounts", "uid": uid}
+    # Of a service account kube-apiserver shows what it was, of a role it says that it is gone.
+    assert (gone.json()["kind"], gone.json()["metadata"]["uid"]) == ("ServiceAccount", uid)
     assert (await api.send("DELETE", ROBOT)).status_code == 404
+    roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    role = await api.make(roles, {"metadata": {"name": "reader"}, "rules": []})
+    gone = await api.send("DELETE", f"{roles}/reader")
+    assert gone.json()["status"] == "Success"
+    told = {"name": "reader", "group": "rbac.authorization.k8s.io", "kind": "clusterroles"}
+    assert gone.json()["details"] == told | {"uid": role["metadata"]["uid"]}  # type: ignore[index, call-overload]
 
 
 async def test_an_object_with_a_finalizer_is_shown_as_it_goes(api: Api) -> None:
