@@ -1,6 +1,7 @@
 """The gatekeeper's way with a request: headers, decision, rewriting, refusals; and with a member's answer."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from tests.unit.gatepolicy import ADMIN, ALIAS, BOB, DORA, EVE, GATE, NOW, POLICY, PROD, as_, refusal
@@ -324,3 +325,11 @@ def test_whom_somebody_acts_as_is_text_that_the_control_plane_can_read() -> None
         outcome = GATE.request("GET", path, ("impersonate-user", "\udcff"), certificate=ADMIN)
         assert outcome.code == 400
         assert "not UTF-8" in outcome.body
+
+
+def test_only_serial_numbers_of_the_gateways_own_authority_are_announced() -> None:
+    """Those of another would be looked up among what the gateway itself has taken back."""
+    seen = GATE.request("GET", f"{PROD}/api/v1/pods?watch=1", certificate=replace(BOB, issuer="another"))
+    assert "serial" not in seen.metadata["stream"]
+    extra = seen.metadata["request"]["user"]["extra"]
+    assert extra == {"authentication.kubernetes.io/credential-id": ["X509SERIAL=1ab"]}

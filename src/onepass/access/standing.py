@@ -26,7 +26,7 @@ class Claim:
     user: str
     groups: tuple[str, ...]
     uid: str
-    serial: str  # of the client certificate; "" for none
+    serial: str  # of the client certificate, when the gateway's own authority has signed it; else ""
     cluster: str
     method: str
     path: str
