@@ -64,22 +64,26 @@ func run(ctx context.Context, dataDir string, port int, http2 bool) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.run(ctx) }()
-	greet := func() error {
+	greet := func() (<-chan struct{}, error) {
 		if err := server.ready(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		if err := startControllers(ctx, server.client); err != nil {
-			return err
+			return nil, err
 		}
-		if err := startNode(ctx, own, server.client); err != nil {
-			return err
+		gone, err := startNode(ctx, own, server.client)
+		if err != nil {
+			return nil, err
 		}
-		return json.NewEncoder(os.Stdout).Encode(own.Greeting(server.endpoint))
+		return gone, json.NewEncoder(os.Stdout).Encode(own.Greeting(server.endpoint))
 	}
-	if err := greet(); err != nil {
+	gone, err := greet()
+	if err != nil {
 		return err
 	}
-	return <-ended
+	err = <-ended
+	<-gone
+	return err
 }
 
 // settle reads the identity of a cluster that was here before, or makes one, and leaves it in files for kube-apiserver.

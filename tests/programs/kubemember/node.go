@@ -46,12 +46,13 @@ type running struct {
 // id is what the streaming server knows a container by.
 func id(uid types.UID, name string) string { return string(uid) + "/" + name }
 
-func startNode(ctx context.Context, own *identity.Identity, config *rest.Config) error {
+// startNode gives a channel that closes when, after the end of the context, every container is gone.
+func startNode(ctx context.Context, own *identity.Identity, config *rest.Config) (<-chan struct{}, error) {
 	config = rest.CopyConfig(config)
 	config.QPS = -1
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	n := &node{
 		client:  client,
@@ -60,10 +61,10 @@ func startNode(ctx context.Context, own *identity.Identity, config *rest.Config)
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := n.register(ctx, listener.Addr().(*net.TCPAddr).Port); err != nil {
-		return err
+		return nil, err
 	}
 	shared := informers.NewSharedInformerFactory(client, 0)
 	n.pods = shared.Core().V1().Pods().Lister()
@@ -76,18 +77,22 @@ func startNode(ctx context.Context, own *identity.Identity, config *rest.Config)
 		AddFunc: enqueue, UpdateFunc: func(_, object any) { enqueue(object) }, DeleteFunc: enqueue,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := n.serve(ctx, own, listener); err != nil {
-		return err
+		return nil, err
 	}
 	shared.Start(ctx.Done())
 	if !cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
-		return errors.New("the pods were not listed")
+		return nil, errors.New("the pods were not listed")
 	}
 	context.AfterFunc(ctx, n.queue.ShutDown)
-	go n.work(ctx)
-	return nil
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		n.work(ctx)
+	}()
+	return gone, nil
 }
 
 // register writes the Node that tells kube-apiserver where to reach it.

@@ -99,6 +99,7 @@ func newServer(ctx context.Context, own *identity.Identity, store *store, dataDi
 	if err != nil {
 		return nil, err
 	}
+	aggregator.GenericAPIServer.ShutdownTimeout = time.Second // clients of an open watch would hold the end up for a minute
 	prepared, err := aggregator.PrepareRun()
 	if err != nil {
 		return nil, err
