@@ -5,7 +5,7 @@
 
 local policy, known, requestinfo, rules, audit = policy, known, onepass.requestinfo, onepass.rules, onepass.audit
 local byte, find, format, gmatch, gsub = string.byte, string.find, string.format, string.gmatch, string.gsub
-local lower, match, sub = string.lower, string.match, string.sub
+local lower, sub = string.lower, string.sub
 local concat, ipairs, max, pairs, pcall, select = table.concat, ipairs, math.max, pairs, pcall, select
 local time, tostring, type = os.time, tostring, type
 
@@ -119,18 +119,6 @@ local function without_token(protocols)
     end
   end
   return concat(kept, ", "), found
-end
-
--- The query without access_token: a token in it (RFC 6750, 2.3) is taken nowhere here, and is nobody else's to read.
-local function without_access_token(query)
-  if not query or not (find(query, "token", 1, true) or find(query, "%", 1, true)) then return query, false end
-  local kept, found = {}, false
-  for pair in gmatch(query, "[^&]+") do
-    local name = requestinfo.unescape(match(pair, "^[^=]*"))
-    if name == "access_token" then found = true else kept[#kept + 1] = pair end
-  end
-  if not found then return query, false end
-  return #kept > 0 and concat(kept, "&") or nil, true
 end
 
 -- Identity -----------------------------------------------------------------------------------------------------------
@@ -321,7 +309,7 @@ local function admit(h, told)
   if mark then raw, query = sub(raw, 1, mark - 1), sub(raw, mark + 1) end
   told.requestURI, told.verb = audit.request_uri(raw, query), lower(seen.method)
   local stripped
-  query, stripped = without_access_token(query)
+  query, stripped = requestinfo.without_access_token(query)
   if stripped then headers:replace(":path", query and raw .. "?" .. query or raw) end
   local decoded, wire = requestinfo.decode(raw)
   if not decoded then return 400, wire end
