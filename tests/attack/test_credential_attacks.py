@@ -17,6 +17,7 @@ from onepass.pki import keys, tokens
 pytestmark = pytest.mark.e2e
 
 ISSUER = "https://onepass"
+ROBOT = "token-bearer"  # the site is shared: a name of our own
 ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
 WORK = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "create"]}
 PODS = "/api/v1/namespaces/default/pods"
@@ -32,14 +33,14 @@ WEBSOCKET = (
 @pytest.fixture(scope="module")
 def robot(site: Site) -> Iterator[str]:
     """The token of a service account that may get, list and create on both members."""
-    site.made(ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}})
-    user = "system:serviceaccount:default:robot"
-    site.made(PASSES, granting("robot", [WORK], ("c1", "c2"), user=user))
-    token = asked(site, "robot")
+    site.made(ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ROBOT}})
+    user = f"system:serviceaccount:default:{ROBOT}"
+    site.made(PASSES, granting(ROBOT, [WORK], ("c1", "c2"), user=user))
+    token = asked(site, ROBOT)
     eventually(lambda: site.ask(None, f"{C1}{PODS}", bearer(token)).code == 200)
     yield token
-    site.gone(f"{PASSES}/robot")
-    site.gone(f"{ACCOUNTS}/robot")
+    site.gone(f"{PASSES}/{ROBOT}")
+    site.gone(f"{ACCOUNTS}/{ROBOT}")
 
 
 def asked(site: Site, account: str, *audiences: str) -> str:
@@ -93,7 +94,7 @@ def protocols(value: str) -> tuple[str, str]:
 
 
 def test_what_is_wrong_with_a_token_among_the_subprotocols_is_401(site: Site, robot: str) -> None:
-    good, other = among_protocols(robot), asked(site, "robot")
+    good, other = among_protocols(robot), asked(site, ROBOT)
     encoded = good[1].split(",")[0]
     exec_ = f"{C1}{PODS}/refused/exec?command=id"
     cases = {
@@ -140,13 +141,13 @@ def test_every_token_that_does_not_hold_is_401(site: Site, robot: str) -> None:
         mac = hmac.new(public, text.encode(), hashlib.sha256).digest()
         return f"{text}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
 
-    site.made(ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "gone"}})
-    gone = asked(site, "gone")
-    site.gone(f"{ACCOUNTS}/gone")
-    site.made(ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reborn"}})
-    before = asked(site, "reborn")
-    site.gone(f"{ACCOUNTS}/reborn")
-    site.made(ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reborn"}})
+    site.made(ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "token-gone"}})
+    gone = asked(site, "token-gone")
+    site.gone(f"{ACCOUNTS}/token-gone")
+    site.made(ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "token-reborn"}})
+    before = asked(site, "token-reborn")
+    site.gone(f"{ACCOUNTS}/token-reborn")
+    site.made(ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "token-reborn"}})
 
     member: dict[str, Any] = {
         "iss": "https://kubernetes.default.svc.cluster.local",
@@ -154,8 +155,8 @@ def test_every_token_that_does_not_hold_is_401(site: Site, robot: str) -> None:
     }
     cases = {
         "a member's own": signed(by=foreign, **member),
-        "another audience": asked(site, "robot", "https://elsewhere"),
-        "two audiences": asked(site, "robot", ISSUER, "https://elsewhere"),
+        "another audience": asked(site, ROBOT, "https://elsewhere"),
+        "two audiences": asked(site, ROBOT, ISSUER, "https://elsewhere"),
         "two other audiences": signed(aud=["a", "b"]),
         "no audience": signed(aud=None),
         "an empty audience": signed(aud=[]),
@@ -194,3 +195,4 @@ def test_every_token_that_does_not_hold_is_401(site: Site, robot: str) -> None:
     assert site.ask(None, f"{C1}{PODS}/matrix?access_token={robot}").code == 401
     assert not site.c1.requests("/matrix")
     assert site.ask(None, f"{C1}{PODS}", bearer(signed())).code == 200  # the matrix itself signs well
+    site.gone(f"{ACCOUNTS}/token-reborn")
