@@ -113,7 +113,6 @@ def test_the_file_is_kubernetes_own(tmp_path: Path) -> None:
         (whole() | {"anonymous": {"enabled": True}}, "anonymous"),
         (whole(issuer={"url": "http://idp.example", "audiences": ["a"]}), "must begin with https://"),
         (whole(issuer={"url": "https://a:b@idp.example", "audiences": ["a"]}), "must not contain a user"),
-        (whole(issuer={"url": "https://onepass", "audiences": ["a"]}), "own name"),
         (whole(issuer={"url": "https://idp.example", "audiences": []}), "audiences"),
         (whole(issuer={"url": "https://idp.example", "audiences": [""]}), "needs an audience"),
         (whole(issuer={"url": "https://idp.example"}), "audiences"),

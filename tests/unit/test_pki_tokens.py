@@ -34,7 +34,7 @@ CLAIMS = {
 
 
 def verify(text: str, now: float = NOW) -> Token:
-    return tokens.verify(text, KEYS, ISSUER, {ISSUER, "api"}, now)
+    return tokens.verify(text, KEYS, [ISSUER], {ISSUER, "api"}, now)
 
 
 def forge(claims: object, key: ec.EllipticCurvePrivateKey = KEY, kid: object = None) -> str:
@@ -64,7 +64,7 @@ def test_a_token_of_an_older_key_is_good_while_the_key_is_known() -> None:
     text = tokens.sign(OLD_KEY, ISSUER, TOKEN)
     assert verify(text) == TOKEN
     with pytest.raises(TokenRefused, match="not signed by a key of this gateway"):
-        tokens.verify(text, KEYS[:1], ISSUER, {ISSUER}, NOW)
+        tokens.verify(text, KEYS[:1], [ISSUER], {ISSUER}, NOW)
 
 
 def test_one_audience_in_common_is_enough() -> None:

@@ -14,12 +14,12 @@ _CONFIGURATION, _KEYS = "/.well-known/openid-configuration", "/openid/v1/jwks"
 _HEADERS = {"Cache-Control": "public, max-age=3600"}
 
 
-def routes(issuer: str, address: str, keys: Callable[[], str]) -> Sequence[Route]:
-    """The two documents. `address` is where clients reach this server, `keys` gives the JSON Web Key Set."""
+def routes(issuer: str, jwks_uri: str, keys: Callable[[], str]) -> Sequence[Route]:
+    """The two documents. `jwks_uri` is where others find the keys, `keys` gives the JSON Web Key Set."""
     document = orjson.dumps(
         {
             "issuer": issuer,
-            "jwks_uri": f"{address}{_KEYS}",
+            "jwks_uri": jwks_uri,
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],

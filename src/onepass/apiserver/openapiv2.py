@@ -20,6 +20,10 @@ from onepass.apiserver import protobuf
 
 PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
+# Of a kind that has no PATCH, such as a SubjectAccessReview, kubectl asks here, and where namespaces are validated by the
+# server it then lists CustomResourceDefinitions, and fails on a server that has none (cli-runtime's QueryParamVerifier).
+# Without this parameter it validates such a kind, and with an old kubectl a namespace, by itself.
+_TRUSTED, _VALIDATION = {"group": "", "version": "v1", "kind": "Namespace"}, "fieldValidation"
 _V3, _V2 = "#/components/schemas/", "#/definitions/"
 _OPEN = "x-kubernetes-preserve-unknown-fields"
 _KNOWN = frozenset({"type", "format", "description", "default", "pattern", "required", "enum", "minimum", "maximum",
@@ -111,7 +115,9 @@ def _path(item: Object) -> Object:
             told[method] = [*_parameters(operation)]
             continue
         kept = {k: v for k, v in operation.items() if k not in ("requestBody", "responses", "parameters")}
-        parameters = [*_parameters(operation.get("parameters"))]
+        parameters: list[Object] = [*_parameters(operation.get("parameters"))]
+        if method == "patch" and operation.get("x-kubernetes-group-version-kind") == _TRUSTED:
+            parameters = [each for each in parameters if each.get("name") != _VALIDATION]
         content = meta.section(meta.section(operation, "requestBody"), "content")
         if content:
             schema = meta.section(next(part for part in content.values() if isinstance(part, dict)), "schema")
@@ -124,7 +130,7 @@ def _path(item: Object) -> Object:
     return told
 
 
-def _parameters(parameters: JSON) -> Iterator[JSON]:
+def _parameters(parameters: JSON) -> Iterator[Object]:
     for parameter in parameters if isinstance(parameters, list) else []:
         if isinstance(parameter, dict):
             rest = {k: v for k, v in parameter.items() if k != "schema"}

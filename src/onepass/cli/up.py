@@ -75,6 +75,22 @@ def up(
             help="Revocation lists (PEM) of those authorities. Read again when it changes.", show_default=False
         ),
     ] = None,
+    service_account_issuer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The URL by which service-account tokens name who issued them. Given again, further ones that are "
+            f"taken too, as the one before a change. Default: {settings.DEFAULT_ISSUER}.",
+            show_default=False,
+        ),
+    ] = None,
+    service_account_jwks_uri: Annotated[
+        str,
+        typer.Option(
+            help="Where others find the keys of those tokens, for the discovery document. Default: "
+            "ISSUER/openid/v1/jwks.",
+            show_default=False,
+        ),
+    ] = "",
     oidc_config: Annotated[
         Path | None,
         typer.Option(
@@ -159,6 +175,9 @@ def up(
             keys_refresh=oidc_refresh,
             client_ca_file=client_ca_file,
             client_crl_file=client_crl_file,
+            accounts=settings.ServiceAccounts(
+                tuple(service_account_issuer or (settings.DEFAULT_ISSUER,)), service_account_jwks_uri
+            ),
         )
         serve.up(chosen)
     except settings.SettingsError as error:

@@ -69,9 +69,10 @@ def sign(key: ec.EllipticCurvePrivateKey, issuer: str, token: Token) -> str:
 
 
 def verify(
-    text: str, keys: Sequence[ec.EllipticCurvePublicKey], issuer: str, audiences: Collection[str], now: float
+    text: str, keys: Sequence[ec.EllipticCurvePublicKey], issuers: Collection[str], audiences: Collection[str], now: float
 ) -> Token:
-    """What the token says, once one of `keys` has signed it and it is for one of `audiences` at `now` (Unix seconds).
+    """What the token says, once one of `keys` signed it for one of `issuers`, and one of `audiences` is meant, at `now`
+    (Unix seconds).
 
     Whether the account still exists is not known here. Raises TokenRefused.
     """
@@ -87,7 +88,7 @@ def verify(
             key,
             algorithms=[_ALGORITHM],
             audience=list(audiences),
-            issuer=issuer,
+            issuer=issuers,
             # The library asks the clock itself; the times are checked below.
             options={"require": ["exp", "nbf"], "verify_exp": False, "verify_nbf": False, "verify_iat": False},
         )

@@ -6,12 +6,12 @@ What needs CEL is refused, rather than passed over.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from onepass.pki import certificates
+from onepass.runtime import settings
 from onepass.runtime.settings import Claim, Issuer, SettingsError
 
 _VERSIONS = ("apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1")
@@ -105,7 +105,7 @@ def checked(issuers: Sequence[Issuer]) -> tuple[Issuer, ...]:
     seen: set[str] = set()
     for issuer in issuers:
         for url in filter(None, (issuer.url, issuer.discovery_url)):
-            if why := _why_no_url(url):
+            if why := settings.why_no_url(url):
                 raise SettingsError(f"the issuer's URL {url!r} {why}")
         if issuer.url in seen:
             raise SettingsError(f"the issuer {issuer.url} is given twice")
@@ -118,19 +118,6 @@ def checked(issuers: Sequence[Issuer]) -> tuple[Issuer, ...]:
                 raise SettingsError(f"the certificate authority of {issuer.url} {error}") from error
         seen.add(issuer.url)
     return tuple(issuers)
-
-
-def _why_no_url(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "is not a URL"
-    if parts.scheme != "https" or not parts.hostname or port == 0:
-        return "must begin with https://"
-    if parts.username is not None or parts.query or parts.fragment or not url.isascii() or not url.isprintable():
-        return "must not contain a user, a query or a fragment"
-    return "is the gateway's own name for itself" if url == "https://onepass" else ""
 
 
 def _issuer(given: _Authenticator, at: str) -> Issuer:

@@ -31,7 +31,6 @@ from onepass.apiserver.reviewers import Verified
 from onepass.pki import tokens
 from onepass.registry import clusters, namespaces, serviceaccounts
 from onepass.registry.store import Store
-from onepass.runtime import trust
 
 _TOKEN_LONGEST = 30 * 86400  # seconds
 
@@ -66,25 +65,34 @@ class OnMember:
 
 
 @dataclass(frozen=True, slots=True)
+class Issuing:
+    """What service-account tokens say of their issuer: the first for new ones, any for those that are taken."""
+
+    issuers: Sequence[str]
+    jwks_uri: str
+
+
+@dataclass(frozen=True, slots=True)
 class Accounts:
     """Makes and verifies service-account tokens."""
 
     key: ec.EllipticCurvePrivateKey
+    issuers: Sequence[str]
     policy: GetPolicy
 
     def sign(
         self, account: tokenrequest.Account, audiences: Sequence[str], seconds: int, now: float
     ) -> tokenrequest.Token:
-        granted = tuple(audiences) or (trust.ISSUER,)
+        granted = tuple(audiences) or (self.issuers[0],)
         bound = tokens.Account(account.namespace, account.name, account.uid)
         token = tokens.Token(bound, granted, int(now), int(now) + min(seconds, _TOKEN_LONGEST), str(uuid.uuid4()))
-        return tokenrequest.Token(tokens.sign(self.key, trust.ISSUER, token), granted, token.expires)
+        return tokenrequest.Token(tokens.sign(self.key, self.issuers[0], token), granted, token.expires)
 
     async def verify(self, text: str, audiences: Sequence[str]) -> Verified | None:
         """As the data plane does: also the account must still be there, and the same one."""
-        wanted = tuple(audiences) or (trust.ISSUER,)
+        wanted = tuple(audiences or self.issuers)
         try:
-            token = tokens.verify(text, [self.key.public_key()], trust.ISSUER, wanted, time.time())
+            token = tokens.verify(text, [self.key.public_key()], self.issuers, wanted, time.time())
         except tokens.TokenRefused:
             return None
         account = token.account
@@ -100,12 +108,11 @@ def build(
     policy: GetPolicy,
     key: ec.EllipticCurvePrivateKey,
     checks: Mapping[str, Check],
-    address: str,
+    issuing: Issuing,
     virtual: Sequence[Store] = (),
 ) -> Starlette:
-    """The ASGI application; `stores` by Resource.key in the order of discovery, `virtual` what is stored nowhere,
-    `address` where clients reach it."""
-    own, accounts = Own(policy), Accounts(key, policy)
+    """The ASGI application; `stores` by Resource.key in the order of discovery, `virtual` what is stored nowhere."""
+    own, accounts = Own(policy), Accounts(key, issuing.issuers, policy)
 
     async def current() -> Policy:
         return policy()
@@ -130,5 +137,5 @@ def build(
         ),
         checks=checks,
         aliases=memberreviews.ALIASES,
-        documents=issuer.routes(trust.ISSUER, address, lambda: tokens.jwks([key.public_key()])),
+        documents=issuer.routes(issuing.issuers[0], issuing.jwks_uri, lambda: tokens.jwks([key.public_key()])),
     )

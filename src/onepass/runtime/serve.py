@@ -177,7 +177,7 @@ class Server:
             self.current.get,
             self.keeper.trust.accounts,
             self.health.checks(),
-            self.settings.listen.url,
+            gatewayapi.Issuing(self.settings.accounts.issuers, self.settings.accounts.keys(self.settings.listen.url)),
             virtual=(Streams(attend.shown, attend.end),),
         )
         audit = self._audit_file()
@@ -286,7 +286,7 @@ def _entry(settings: Settings, secrets: Trust) -> Entry:
 
 def _frame(settings: Settings, data: DataDir, secrets: Trust) -> ir.Gateway:
     """What of the data plane the operator's settings decide."""
-    issuer = ir.Issuer(trust.ISSUER, (trust.ISSUER,), tokens.jwks([secrets.accounts.public_key()]))
+    own, jwks = settings.accounts.issuers, tokens.jwks([secrets.accounts.public_key()])
     listener = ir.Listener(
         host=settings.listen.host,
         port=settings.listen.port,
@@ -294,7 +294,7 @@ def _frame(settings: Settings, data: DataDir, secrets: Trust) -> ir.Gateway:
         private_key=secrets.serving.private_key,
         client_ca=secrets.client_ca_pem,
         client_crl=secrets.revocations(frozenset()),
-        issuers=(issuer,),
+        issuers=tuple(ir.Issuer(each, own, jwks) for each in own),
         known=ir.Known(own=secrets.own_digests, others=secrets.others.revoked, elsewhere=secrets.others.elsewhere),
     )
     sockets = ir.Sockets(apiserver=data.socket("apiserver"), probe=data.socket("probe"), companions=data.socket("ads"))

@@ -4,9 +4,10 @@ import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 DEFAULT_LISTEN = "127.0.0.1:6443"
+DEFAULT_ISSUER = "https://onepass"
 MIN_MEMORY = 64 << 20
 
 
@@ -100,6 +101,31 @@ class Issuer:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceAccounts:
+    """Who issues the tokens of service accounts; the names of the options are kube-apiserver's."""
+
+    issuers: tuple[str, ...] = (DEFAULT_ISSUER,)  # RFC 7519 `iss`: new tokens have the first, and any of them is taken
+    jwks_uri: str = ""  # where others find the keys; "" means below the issuer, or at the gateway for the usual one
+
+    def __post_init__(self) -> None:
+        for url in self.issuers:
+            if why := why_no_url(url):
+                raise SettingsError(f"--service-account-issuer {url!r}: the URL {why}")
+        if self.jwks_uri and (why := why_no_url(self.jwks_uri)):
+            raise SettingsError(f"--service-account-jwks-uri {self.jwks_uri!r}: the URL {why}")
+
+    @property
+    def issuer(self) -> str:
+        """Of new tokens; also their audience when a request names none."""
+        return self.issuers[0]
+
+    def keys(self, gateway: str) -> str:
+        """Where the discovery document says that the keys are; `gateway` is its URL."""
+        at = gateway if self.issuer == DEFAULT_ISSUER else self.issuer.rstrip("/")
+        return self.jwks_uri or f"{at}/openid/v1/jwks"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that `onepass up` may be told."""
 
@@ -115,6 +141,7 @@ class Settings:
     keys_refresh: float = 60.0  # seconds between two looks at the keys of an issuer
     client_ca_file: Path | None = None  # further authorities whose client certificates are taken
     client_crl_file: Path | None = None  # what they took back
+    accounts: ServiceAccounts = field(default_factory=ServiceAccounts)
 
     def __post_init__(self) -> None:
         if not 0 <= self.sandbox <= 16:
@@ -127,7 +154,9 @@ class Settings:
         if self.max_memory and self.max_memory < MIN_MEMORY:
             raise SettingsError(f"--max-memory: at least {MIN_MEMORY >> 20} MiB are needed")
         _ = self.endpoint_cidrs
-
+        for each in self.issuers:
+            if each.url in self.accounts.issuers:
+                raise SettingsError(f"{each.url} issues the gateway's own tokens, and can be no OpenID Connect provider")
         for name in self.names:
             if not _is_name(name):
                 raise SettingsError(
@@ -152,6 +181,20 @@ class Settings:
     @property
     def storage_url(self) -> str:
         return self.storage or f"sqlite://{quote(str(self.data_dir.absolute() / 'onepass.db'))}"
+
+
+def why_no_url(url: str) -> str:
+    """What keeps a text from being the URL of an issuer (OpenID Connect Discovery 1.0, section 3); "" when nothing."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return "is not a URL"
+    if parts.scheme != "https" or not parts.hostname or port == 0:
+        return "must begin with https://"
+    if parts.username is not None or parts.query or parts.fragment or not url.isascii() or not url.isprintable():
+        return "must not contain a user, a query or a fragment"
+    return ""
 
 
 def _is_name(name: str) -> bool:

@@ -21,7 +21,6 @@ from onepass.runtime.settings import Settings, SettingsError
 
 log = structlog.get_logger(__name__)
 
-ISSUER = "https://onepass"  # `iss` of service-account tokens, and their audience when a request names none
 ADMIN = "admin"
 _SERVING_SECONDS = 365 * 86400.0
 _ADMIN_SECONDS = 365 * 86400.0

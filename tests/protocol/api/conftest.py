@@ -201,7 +201,7 @@ async def serving_api(folder: Path, limits: Limits, port: int = 0) -> AsyncItera
         ],
         checks={"storage": check},
         aliases=memberreviews.ALIASES,
-        documents=issuer.routes("https://issuer", "https://gateway", lambda: '{"keys":[]}'),
+        documents=issuer.routes("https://issuer", "https://gateway/openid/v1/jwks", lambda: '{"keys":[]}'),
         limits=limits,
     )
     listener = socket.create_server(("127.0.0.1", port))

@@ -139,6 +139,22 @@ async def test_tells_who_asks_and_what_they_may(api: Api) -> None:
     assert 'User "bob" cannot list resource "clusters"' in await api.kubectl("get", "clusters", user="bob", fails=True)
 
 
+async def test_asks_what_is_only_ever_created(api: Api, tmp_path: Path) -> None:
+    """As the documentation of Kubernetes' authorization has it: `kubectl create -f`, validated before it is sent."""
+    path = tmp_path / "review.yaml"
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {"verb": "get", "resource": "clusters", "group": "cluster.karpor.io"}},
+    }
+    path.write_text(yaml.safe_dump(review))
+    assert "allowed: true" in await api.kubectl("create", "-f", str(path), "-o", "yaml")
+    path.write_text(yaml.safe_dump({**review, "spek": {}}))
+    assert 'unknown field "spek"' in await api.kubectl("create", "-f", str(path), fails=True)
+    path.write_text(yaml.safe_dump({"apiVersion": "example.com/v1", "kind": "Other", "metadata": {"name": "a"}}))
+    assert "no matches for kind" in await api.kubectl("create", "-f", str(path), fails=True)
+
+
 async def test_hands_out_tokens(api: Api) -> None:
     await api.kubectl("create", "sa", "robot")
     uid = await api.kubectl("get", "sa", "robot", "-o", "jsonpath={.metadata.uid}")
