@@ -75,7 +75,9 @@ def test_where_the_keys_of_service_account_tokens_are(issuers: tuple[str, ...], 
     assert (accounts.issuer, accounts.keys("https://10.0.0.7:443")) == (issuers[0], keys)
 
 
-@pytest.mark.parametrize("url", ["", "onepass", "http://x", "https://", "https://a@x", "https://x?y=1", "https://x:0", "https://[x"])
+@pytest.mark.parametrize(
+    "url", ["", "onepass", "http://x", "https://", "https://a@x", "https://x?y=1", "https://x:0", "https://[x"]
+)
 def test_no_issuer_of_service_account_tokens(url: str) -> None:
     with pytest.raises(SettingsError, match="--service-account-issuer"):
         ServiceAccounts(("https://onepass", url))

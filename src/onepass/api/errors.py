@@ -16,6 +16,8 @@ from onepass.api.meta import JSON, Object, Resource
 # So that a small request with a great many mistakes gets no great answer.
 _MESSAGE = 8192  # characters
 _CAUSES = 64
+# A real server tells details of these though it has none, and kubectl reads those of a 404 without asking for them.
+_DETAILED = frozenset({404, 405, 406, 415})
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class ApiError(Exception):
             "reason": self.reason,
             "code": self.code,
         }
-        if details or self.code == 404:  # kubectl reads the details of every 404 without asking whether there are any
+        if details or self.code in _DETAILED:
             status["details"] = details
         return status
 
@@ -91,6 +93,12 @@ def _qualified(resource: Resource) -> str:
 
 def bad_request(message: str) -> ApiError:
     return ApiError(400, "BadRequest", message)
+
+
+def unreadable(resource: Resource, why: str) -> ApiError:
+    """What is sent is no object of this kind."""
+    kind = resource.kind
+    return bad_request(f'{kind} in version "{resource.version}" cannot be handled as a {kind}: {why}')
 
 
 def unauthorized(message: str = "Unauthorized") -> ApiError:

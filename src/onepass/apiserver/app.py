@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 
+from onepass.api.meta import JSON
 from onepass.apiserver import encoding, filters, healthz
 from onepass.apiserver.discovery import Discovery
 from onepass.apiserver.endpoints import Endpoints
@@ -58,15 +59,19 @@ def build(
     endpoints = Endpoints(stores, connects, kindless)
     metrics = Metrics(endpoints, registry or CollectorRegistry())
     closing = asyncio.Event()
+    fixed = [
+        Route("/version", _version(version)),
+        Route("/version/", _version(version)),
+        *healthz.routes(checks, closing),
+        Route("/metrics", metrics.answer),
+        *OpenAPI(endpoints, version).routes(),
+        *Discovery(endpoints).routes(),
+        *documents,
+    ]
     app = Starlette(
         routes=[
-            Route("/version", _version(version)),
-            Route("/version/", _version(version)),
-            *healthz.routes(checks, closing),
-            Route("/metrics", metrics.answer),
-            *OpenAPI(endpoints, version).routes(),
-            *Discovery(endpoints).routes(),
-            *documents,
+            Route("/", _index(fixed)),
+            *fixed,
             # Also what the routes above take with other methods: it finds nothing there, and says so as a Status.
             Mount("/", Server(endpoints, admissions, limits, metrics, closing, authorize)),
         ],
@@ -82,6 +87,16 @@ def build(
     app.router.redirect_slashes = False
     app.state.closing = closing
     return app
+
+
+def _index(routes: Sequence[Route]) -> Callable[[Request], Awaitable[Response]]:
+    """What is at the root: the paths that lead somewhere."""
+    paths: list[JSON] = [*sorted({route.path for route in routes if "{" not in route.path and route.path[-1] != "/"})]
+
+    async def answer(request: Request) -> Response:
+        return encoding.respond(request, {"paths": paths})
+
+    return answer
 
 
 def _version(version: VersionInfo) -> Callable[[Request], Awaitable[Response]]:

@@ -20,8 +20,8 @@ from onepass.apiserver import protobuf
 
 PROTOBUF = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 
-# Of a kind that has no PATCH, such as a SubjectAccessReview, kubectl asks here, and where namespaces are validated by the
-# server it then lists CustomResourceDefinitions, and fails on a server that has none (cli-runtime's QueryParamVerifier).
+# Of a kind that has no PATCH, such as a SubjectAccessReview, kubectl asks here. Where namespaces are validated by the
+# server it then lists CustomResourceDefinitions, and fails on one that has none (cli-runtime's QueryParamVerifier).
 # Without this parameter it validates such a kind, and with an old kubectl a namespace, by itself.
 _TRUSTED, _VALIDATION = {"group": "", "version": "v1", "kind": "Namespace"}, "fieldValidation"
 _V3, _V2 = "#/components/schemas/", "#/definitions/"

@@ -15,6 +15,7 @@ from onepass.api.errors import Cause
 from onepass.api.meta import Object, Resource
 from onepass.apiserver import questions
 from onepass.apiserver.ports import Connect, Kindless, Limits
+from onepass.registry import causes
 from onepass.registry.store import Store
 
 RESOURCE = Resource("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests", "tokenrequest", namespaced=True)
@@ -76,20 +77,21 @@ def connect(
 
 def _answer(obj: Object, account: Account, sign: Signer, now: float) -> Object:
     metadata, spec = meta.section(obj, "metadata"), meta.section(obj, "spec")
-    for key, expected in (("name", account.name), ("namespace", account.namespace)):
-        if meta.text(metadata, key) not in ("", expected):
-            raise errors.bad_request(f"the {key} of the TokenRequest does not match the {key} on the request")
     seconds = spec.get("expirationSeconds", _USUAL)
     wrong: list[Cause] = []
+    for key, expected in (("name", account.name), ("namespace", account.namespace)):
+        given = meta.text(metadata, key)
+        if given not in ("", expected):
+            told = f"must match the service account {key} if specified"
+            wrong.append(causes.invalid(f"metadata.{key}", given, told))
     if not isinstance(seconds, int) or seconds < _SHORTEST:
-        told = f"Invalid value: {seconds}: may not specify a duration less than 10 minutes"
-        wrong.append(Cause("FieldValueInvalid", told, "spec.expirationSeconds"))
+        told = "may not specify a duration less than 10 minutes"
+        wrong.append(causes.invalid("spec.expirationSeconds", seconds, told))
     elif seconds > _LONGEST:
-        told = f"Invalid value: {seconds}: may not specify a duration larger than 2^32 seconds"
-        wrong.append(Cause("FieldValueInvalid", told, "spec.expirationSeconds"))
+        told = "may not specify a duration larger than 2^32 seconds"
+        wrong.append(causes.invalid("spec.expirationSeconds", seconds, told))
     if "boundObjectRef" in spec:
-        told = "Forbidden: tokens are bound to their service account only"
-        wrong.append(Cause("FieldValueForbidden", told, "spec.boundObjectRef"))
+        wrong.append(causes.forbidden("spec.boundObjectRef", "tokens are bound to their service account only"))
     if wrong:
         raise errors.invalid(RESOURCE, account.name, wrong)
     assert isinstance(seconds, int)
@@ -101,6 +103,6 @@ def _answer(obj: Object, account: Account, sign: Signer, now: float) -> Object:
     return {
         **obj,
         "metadata": {"name": account.name, "namespace": account.namespace, "creationTimestamp": stamp},
-        "spec": {"audiences": [*token.audiences], "expirationSeconds": seconds},
+        "spec": {"audiences": [*token.audiences], "expirationSeconds": int(token.expires) - int(now)},
         "status": {"token": token.token, "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ")},
     }

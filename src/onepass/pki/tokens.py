@@ -69,7 +69,11 @@ def sign(key: ec.EllipticCurvePrivateKey, issuer: str, token: Token) -> str:
 
 
 def verify(
-    text: str, keys: Sequence[ec.EllipticCurvePublicKey], issuers: Collection[str], audiences: Collection[str], now: float
+    text: str,
+    keys: Sequence[ec.EllipticCurvePublicKey],
+    issuers: Collection[str],
+    audiences: Collection[str],
+    now: float,
 ) -> Token:
     """What the token says, once one of `keys` signed it for one of `issuers`, and one of `audiences` is meant, at `now`
     (Unix seconds).

@@ -34,8 +34,6 @@ def timestamp(seconds: float) -> str:
 def typed(strategy: Strategy, obj: Object, namespace: str) -> Object:
     """The object under its own apiVersion, kind and namespace. Raises bad_request when it names others."""
     resource = strategy.resource
-    if not isinstance(obj.get("metadata") or {}, dict):
-        raise errors.bad_request("metadata must be an object")
     metadata = meta.section(obj, "metadata")
     for key, expected, what in (
         ("apiVersion", resource.api_version, "API version"),

@@ -17,9 +17,8 @@ _value = re.compile(_VALUE)
 
 
 def _pattern(message: str, pattern: str, *examples: str) -> str:
-    told = " or ".join(f"'{example}'" for example in examples) if len(examples) < 3 else ""
-    told = told or ", or ".join(f"'{example}'" for example in examples)
-    return f"{message} (e.g. {told}, regex used for validation is '{pattern}')"
+    told = " or ".join(f"'{example}', " for example in examples)  # two blanks and all, as Go's RegexError has it
+    return f"{message} (e.g. {told}regex used for validation is '{pattern}')"
 
 
 def _limit(value: str, most: int) -> list[str]:

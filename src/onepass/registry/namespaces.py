@@ -13,6 +13,10 @@ RESOURCE = Resource("", "v1", "Namespace", "namespaces", "namespace", namespaced
 _KEPT = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 
 
+def _phase(obj: Object) -> str:
+    return meta.text(meta.section(obj, "status"), "phase")
+
+
 def _labelled(obj: Object) -> Object:
     """With the label by which selectors find a namespace by its name."""
     metadata = meta.section(obj, "metadata")
@@ -42,11 +46,13 @@ STRATEGY = Strategy(
     columns=(
         Column(
             "Status",
-            lambda obj, _: meta.text(meta.section(obj, "status"), "phase"),
+            lambda obj, _: _phase(obj),
             description="Active, or Terminating once it is deleted.",
         ),
     ),
+    verbs=("create", "delete", "get", "list", "patch", "update", "watch"),  # all at once they cannot be deleted
     subresources={"status": ("status",)},
+    selectable={"status.phase": _phase},
     prepare_create=_on_create,
     prepare_update=_on_update,
     prepare_delete=_on_delete,

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 from onepass.api import errors
 from onepass.api.errors import Cause
 from onepass.api.meta import JSON, Object, Resource, name
+from onepass.api.objectmeta import ObjectMeta
 from onepass.registry import causes
 
 _YAML_LINE = "line "  # how what is odd in a YAML text is told, in contrast to a JSON text
@@ -52,6 +53,21 @@ def conform(model: type[BaseModel], resource: Resource, obj: Object) -> tuple[Ob
     return cast(Object, parsed.model_dump(mode="json", by_alias=True, exclude_none=True)), unknown
 
 
+def check_metadata(resource: Resource, obj: Object, *, patched: bool) -> None:
+    """Raises bad_request for metadata of the wrong types, as kube-apiserver's decoder does, before any of it is left
+    out for being empty; invalid where it was a patch that made it so."""
+    found = obj.get("metadata")
+    try:
+        ObjectMeta.model_validate({} if found is None else _without_nulls(found))
+    except ValidationError as refused:
+        told = [_cause(error, "metadata") for error in refused.errors(include_url=False, include_context=False)]
+        wrong = [each for each in told if each.reason != "FieldValueRequired"]  # which validation tells
+        if wrong and patched:
+            raise errors.invalid(resource, name(obj), wrong) from None
+        if wrong:
+            raise errors.unreadable(resource, ", ".join(f"{each.field}: {each.message}" for each in wrong)) from None
+
+
 def strict(
     resource: Resource, told: Sequence[str], kind: Literal["object", "patch", "apply"] = "object"
 ) -> errors.ApiError:
@@ -71,10 +87,7 @@ def strict(
         told_as = f"Invalid value: strict decoding error: {why}"
         causes = [Cause("FieldValueInvalid", told_as, "patch")]
         return errors.ApiError(422, "Invalid", f' "" is invalid: patch: {told_as}', causes=causes)
-    return errors.bad_request(
-        f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: '
-        f"strict decoding error: {why}"
-    )
+    return errors.unreadable(resource, f"strict decoding error: {why}")
 
 
 def warnings(unknown: Sequence[str]) -> tuple[str, ...]:
@@ -120,8 +133,7 @@ def _child(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _cause(error: ErrorDetails) -> Cause:
-    field = ""
+def _cause(error: ErrorDetails, field: str = "") -> Cause:
     for step in error["loc"]:
         field = f"{field}[{step}]" if isinstance(step, int) else _child(field, step)
     kind = error["type"]

@@ -181,7 +181,7 @@ def _unreadable(message: str) -> ApiError:
 def _parse_fields(strategy: Strategy, text: str) -> list[tuple[str, bool, str, Callable[[Object], str]]]:
     """Path, whether it must be equal, the value, and the reader of each term."""
     readers: dict[str, Callable[[Object], str]] = {"metadata.name": meta.name, **strategy.selectable}
-    if strategy.resource.namespaced:
+    if strategy.resource.namespaced or not strategy.selectable:
         readers["metadata.namespace"] = meta.namespace
     terms = []
     for part in re.findall(r"(?:\\.|[^\\,])+", text):
@@ -190,6 +190,8 @@ def _parse_fields(strategy: Strategy, text: str) -> list[tuple[str, bool, str, C
             raise errors.bad_request(f"invalid selector: '{text}'; can't understand '{part}'")
         path = found["key"]
         if path not in readers:
+            if strategy.selectable:
+                raise errors.bad_request(f"field label not supported: {path}")
             known = ", ".join(f'"{reader}"' for reader in sorted(readers))
             raise errors.bad_request(f'"{path}" is not a known field selector: only {known}')
         value = re.sub(r"\\(.)", r"\1", found["value"])

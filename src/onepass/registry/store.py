@@ -104,6 +104,7 @@ class Store:
 
     async def create(self, namespace: str, obj: Object, write: Write) -> Written:
         """Default, validate, conceal and store a new object. Raises already_exists, invalid."""
+        schema.check_metadata(self.strategy.resource, obj, patched=write.form != "object")
         obj = lifecycle.typed(self.strategy, obj, namespace)
         metadata = meta.section(obj, "metadata")
         if meta.text(metadata, "resourceVersion"):
@@ -143,9 +144,9 @@ class Store:
             except ApiError as absent:
                 if absent.code != 404 or not create_if_absent or write.subresource:
                     raise
-                return await self._create(namespace, self._named(namespace, name, change({})), write)
+                return await self._create(namespace, self._named(namespace, name, change({}), write), write)
             old = records.decode(record)
-            new = self._named(namespace, name, change(records.decode(record)))
+            new = self._named(namespace, name, change(records.decode(record)), write)
             checked = self._changed(old, new, write)
             written = await self._replace(record, old, checked, write)
             if written is not None:
@@ -206,8 +207,9 @@ class Store:
             raise errors.already_exists(self.strategy.resource, name) from taken
         raise errors.already_exists(self.strategy.resource, name)
 
-    def _named(self, namespace: str, name: str, obj: Object) -> Object:
-        """The object under the name and in the namespace that the request is about. Raises bad_request."""
+    def _named(self, namespace: str, name: str, obj: Object, write: Write) -> Object:
+        """The object under the name and in the namespace that the request is about. Raises bad_request, invalid."""
+        schema.check_metadata(self.strategy.resource, obj, patched=write.form != "object")
         obj = lifecycle.typed(self.strategy, obj, namespace)
         given = meta.name(obj)
         if given and given != name:

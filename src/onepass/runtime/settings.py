@@ -156,7 +156,9 @@ class Settings:
         _ = self.endpoint_cidrs
         for each in self.issuers:
             if each.url in self.accounts.issuers:
-                raise SettingsError(f"{each.url} issues the gateway's own tokens, and can be no OpenID Connect provider")
+                raise SettingsError(
+                    f"{each.url} issues the gateway's own tokens, and can be no OpenID Connect provider"
+                )
         for name in self.names:
             if not _is_name(name):
                 raise SettingsError(

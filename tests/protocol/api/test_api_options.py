@@ -61,7 +61,7 @@ LISTS = [
     ("labelSelector=a%3Eb", 400, "the value must be an integer"),
     ("labelSelector=a,", 400, "expected: identifier after ','"),
     ("labelSelector=" + "a" * 64, 400, "must be no more than 63"),
-    ("fieldSelector=colour%3Dred", 400, '"colour" is not a known field selector'),
+    ("fieldSelector=colour%3Dred", 400, "field label not supported: colour"),
     ("fieldSelector=metadata.name", 400, "invalid selector"),
 ]
 WATCHES = [

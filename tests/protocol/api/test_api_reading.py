@@ -71,7 +71,6 @@ async def test_a_list_is_paged_and_selected(api: Api) -> None:
         ("GET", "/api/v2/namespaces", 404),
         ("GET", "/apis/nothing/v1/namespaces", 404),
         ("GET", "/nothing", 404),
-        ("GET", "/", 404),
         ("GET", f"{ACCOUNTS}/nobody", 404),
         ("GET", f"{ACCOUNTS}/robot/nothing", 404),
         ("GET", f"{ACCOUNTS}/robot/status", 404),
@@ -114,6 +113,21 @@ async def test_what_is_not_there_is_refused_with_a_status(api: Api, method: str,
     told = answer.json()
     assert (told["kind"], told["status"], told["code"]) == ("Status", "Failure", code)
     assert told["message"]
+
+
+async def test_the_root_tells_the_paths_that_lead_somewhere(api: Api) -> None:
+    paths = (await api.get("/"))["paths"]
+    assert isinstance(paths, list)
+    assert {"/api/v1", "/apis/cluster.karpor.io/v1beta1", "/openapi/v2", "/readyz", "/version"} <= {*map(str, paths)}
+    for path in map(str, paths):
+        assert (await api.send("GET", path)).status_code == 200, path
+    assert (await api.send("GET", "/", user="bob")).status_code == 403
+
+
+async def test_namespaces_are_selected_by_their_phase(api: Api) -> None:
+    for phase, there in (("Active", True), ("Terminating", False)):
+        found = (await api.get(f"/api/v1/namespaces?fieldSelector=status.phase%3D{phase}"))["items"]
+        assert bool(found) is there
 
 
 async def test_discovery_has_two_forms_that_agree(api: Api) -> None:

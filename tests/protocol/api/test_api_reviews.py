@@ -105,3 +105,20 @@ async def test_the_issuer_of_tokens_tells_who_it_is_to_service_accounts(api: Api
         assert (await api.send("POST", path)).status_code in (404, 405)
     told = await api.get("/.well-known/openid-configuration")
     assert (told["issuer"], told["jwks_uri"]) == ("https://issuer", "https://gateway/openid/v1/jwks")
+
+
+@pytest.mark.parametrize(
+    ("body", "wrong"),
+    [
+        ({"metadata": {"name": "other"}}, "metadata.name"),
+        ({"metadata": {"namespace": "other"}}, "metadata.namespace"),
+        ({"spec": {"expirationSeconds": 599}}, "spec.expirationSeconds"),
+        ({"spec": {"expirationSeconds": 1 << 33}}, "spec.expirationSeconds"),
+        ({"spec": {"boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": "a"}}}, "spec.boundObjectRef"),
+    ],
+)
+async def test_token_requests_that_cannot_be(api: Api, body: Object, wrong: str) -> None:
+    accounts = "/api/v1/namespaces/default/serviceaccounts"
+    await api.make(accounts, {"metadata": {"name": "robot"}})
+    answer = await api.send("POST", f"{accounts}/robot/token", body)
+    assert (answer.status_code, [each["field"] for each in answer.json()["details"]["causes"]]) == (422, [wrong])

@@ -44,7 +44,7 @@ async def test_yaml_bodies_are_taken(api: Api) -> None:
         (b'{"kind":"Secret","metadata":{"name":"a"}}', "application/json", 400),
         (b'{"apiVersion":"v2","metadata":{"name":"a"}}', "application/json", 400),
         (b'{"metadata":{"name":"a","namespace":"other"}}', "application/json", 400),
-        (b'{"metadata":{"name":1}}', "application/json", 422),
+        (b'{"metadata":{"name":1}}', "application/json", 400),
         (b'{"metadata":[1]}', "application/json", 400),
         (b'{"metadata":{"name":"a","resourceVersion":"1"}}', "application/json", 400),
         (b"<xml/>", "application/xml", 415),
