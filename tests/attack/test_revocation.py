@@ -21,7 +21,8 @@ KEY = ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==")
 
 @dataclass
 class Held:
-    """What somebody has open: a connection that is kept alive, one of HTTP/2, a watch, a followed log, an exec."""
+    """What somebody has open: a connection that is kept alive, one of HTTP/2, a watch, a followed log, an
+    answer of a service that does not end, an exec."""
 
     site: Site
     person: Person
@@ -36,6 +37,7 @@ class Held:
         for name, target, headers in (
             ("watch", f"{C1}{HELD}pods?watch=1", ()),
             ("logs", f"{C1}{HELD}pods/p/log?follow=true", ()),
+            ("proxied", f"{C1}{HELD}services/s/proxy/events", ()),
             ("exec", f"{C1}/api/v1/namespaces/n/pods/p/exec?command=sh", (*UPGRADE, KEY)),
         ):
             wire = self.streams[name] = stack.enter_context(self.site.wire(self.person))
@@ -135,7 +137,7 @@ def test_what_was_taken_back_is_of_no_use_on_any_connection(
     with ExitStack() as stack:
         held = Held(site, give(site, name))
         held.open(stack)
-        assert held.alive() == ["watch", "logs", "exec"]
+        assert held.alive() == ["watch", "logs", "proxied", "exec"]
         take(site, name)
         began = time.monotonic()
         eventually(lambda: held.asked() == (code, code), "requests on open connections are still carried")
@@ -148,5 +150,5 @@ def test_what_was_taken_back_is_of_no_use_on_any_connection(
     print(f"{take.__name__}: the next request after {asked:.2f} s, every stream after {ended:.2f} s")
     assert asked < SECONDS
     assert ended < SECONDS
-    assert other.alive() == ["watch", "logs", "exec"]
+    assert other.alive() == ["watch", "logs", "proxied", "exec"]
     assert other.asked() == (200, 200)

@@ -59,6 +59,10 @@ def test_an_endpoint_with_a_prefix_gets_its_prefix() -> None:
         ("GET", "/api/v1/namespaces/a/pods/p/log", (), "member"),
         ("GET", "/api/v1/namespaces/a/pods/p/exec?command=sh", (("upgrade", "websocket"),), "stream"),
         ("POST", "/api/v1/namespaces/a/pods/p/portforward", (("upgrade", "SPDY/3.1"),), "stream"),
+        ("GET", "/api/v1/namespaces/a/services/s:http/proxy/events", (), "stream"),
+        ("POST", "/api/v1/namespaces/a/pods/p/proxy", (), "stream"),
+        ("GET", "/api/v1/nodes/n/proxy/containerLogs/a/p/c?follow=true", (), "stream"),
+        ("GET", "/api/v1/proxy/nodes/n/logs/", (), "stream"),
     ],
 )
 def test_long_running_requests_take_the_stream_route(

@@ -260,8 +260,10 @@ local function to_apiserver(headers, id, streams)
   if id.uid then headers:add("x-remote-uid", id.uid) end
 end
 
+-- What goes on for as long as both sides like (k8s.io/kubernetes/pkg/controlplane/apiserver, LongRunningFunc); everything
+-- else a kube-apiserver ends after a minute. A log that nobody follows ends by itself.
 local function is_stream(a, seen, query)
-  return seen.upgrade or a.verb == "watch"
+  return seen.upgrade or a.verb == "watch" or a.verb == "proxy" or a.subresource == "proxy"
     or a.subresource == "log" and requestinfo.is_true(requestinfo.parameter(query, "follow"))
 end
 
@@ -368,7 +370,8 @@ function envoy_on_request(h)
 end
 
 -- Where a kube-apiserver sends a client that asks for a schema by an old hash: to the same schema by its hash of today.
-local SCHEMA = "^/openapi/v3/[%w_.-]+[%w_./-]*%?hash=%x+$"
+-- One repetition after the other, none of which can give to the next: a member must not make this take long.
+local SCHEMA = "^/openapi/v3/[%w_.-][%w_./-]*%?hash=%x+$"
 
 -- A redirect would send the user somewhere with a method and a path that nobody has allowed: the one that clients need
 -- leads back through the gateway, which judges it like any request. A protocol that nobody asked for would leave the

@@ -2,7 +2,7 @@
 
 local byte, find, format, gmatch, gsub = string.byte, string.find, string.format, string.gmatch, string.gsub
 local lower, match, sub, char = string.lower, string.match, string.sub, string.char
-local concat, ipairs, sort, tonumber = table.concat, ipairs, table.sort, tonumber
+local concat, ipairs, tonumber = table.concat, ipairs, tonumber
 
 local MEMBER_PATHS = { "/apis/cluster.karpor.io/v1beta1/clusters/", "/apis/kusionstack.io/Cluster/" }
 local MAX_PARAMETERS = 1000
@@ -74,27 +74,28 @@ local function unescape_selector(value)
   return (gsub(value, "\\([\\,=])", "%1"))
 end
 
--- The name that `metadata.name=NAME` in a field selector requires, or "".
+-- The name that `metadata.name=NAME` in a field selector requires, or "": that of the first such term in their order.
+-- Found without sorting: Lua's sort takes a time that grows with the square of what whoever knows it sends.
 local function selected_name(selector)
-  local terms, from, at = {}, 1, 1
+  local from, at, first, name = 1, 1, nil, nil
   while at <= #selector + 1 do
     local c = byte(selector, at)
     if c == nil or c == 44 then
-      if at > from then terms[#terms + 1] = sub(selector, from, at - 1) end
+      if at > from then
+        local term = sub(selector, from, at - 1)
+        local equals = find(term, "=", 1, true)
+        if not equals then return "" end
+        local negated = equals > 1 and byte(term, equals - 1) == 33
+        local doubled = not negated and byte(term, equals + 1) == 61
+        local value = unescape_selector(sub(term, equals + (doubled and 2 or 1)))
+        if not value then return "" end
+        if not negated and sub(term, 1, equals - 1) == "metadata.name" and (not first or term < first) then
+          first, name = term, value
+        end
+      end
       from = at + 1
     end
     at = at + (c == 92 and at < #selector and 2 or 1)
-  end
-  sort(terms)
-  local name
-  for _, term in ipairs(terms) do
-    local equals = find(term, "=", 1, true)
-    if not equals then return "" end
-    local negated = equals > 1 and byte(term, equals - 1) == 33
-    local doubled = not negated and byte(term, equals + 1) == 61
-    local value = unescape_selector(sub(term, equals + (doubled and 2 or 1)))
-    if not value then return "" end
-    if not negated and not name and sub(term, 1, equals - 1) == "metadata.name" then name = value end
   end
   if not name or name == "." or name == ".." or find(name, "[/%%]") then return "" end
   return name

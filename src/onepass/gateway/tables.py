@@ -13,8 +13,10 @@ from onepass.access.policy import Grant, Policy, Rule, Subjects, Target
 from onepass.access.rules import CLUSTERS
 from onepass.gateway import ir
 
-# LuaJIT allows a function 65,536 constants, so the tables are filled by many small functions.
-_STATEMENTS = 400
+# LuaJIT allows a function 65,536 constants, so the tables are filled by many small functions, and a long list of rules
+# by many statements: the data plane refuses a script that it cannot load, and with it every change of the policy.
+_CONSTANTS = 16_384
+_RULES = 256  # of a list, in one statement
 _UNSAFE = re.compile(rb"[^ !#-\[\]-~]")
 _ESCAPES = {byte: b"\\%03d" % byte for byte in range(256)}
 _START = """\
@@ -26,6 +28,7 @@ policy = {
 local bindings, grants, targets, accounts, revoked =
   policy.bindings, policy.grants, policy.targets, policy.accounts, policy.revoked
 local rules, sets = {}, {}
+local function more(list, rest) for i = 1, #rest do list[#list + 1] = rest[i] end end
 known = { own = {}, others = {}, elsewhere = {}, issuers = {} }
 local own, others, elsewhere, issuers = known.own, known.others, known.elsewhere, known.issuers
 """
@@ -48,11 +51,16 @@ def _scripts() -> str:
 
 def _chunks(statements: Iterable[str]) -> Iterator[str]:
     batch: list[str] = []
+    room = _CONSTANTS
     for statement in statements:
-        batch.append(statement)
-        if len(batch) == _STATEMENTS:
+        # Every constant is a string, or the table of a pair of brackets, or one of the two that a statement may index by.
+        weight = statement.count('"') + statement.count("{") + 2
+        if batch and weight > room:
             yield _chunk(batch)
             batch.clear()
+            room = _CONSTANTS
+        batch.append(statement)
+        room -= weight
     yield _chunk(batch)
 
 
@@ -143,8 +151,11 @@ class _Shared:
 
     def rules(self, rules: tuple[Rule, ...]) -> str:
         if rules not in self._rules:
-            self._rules[rules] = len(self._rules) + 1
-            self.lines.append(f"rules[{len(self._rules)}]={{{','.join(map(_rule, rules))}}}\n")
+            self._rules[rules] = number = len(self._rules) + 1
+            self.lines.append(f"rules[{number}]={{{','.join(map(_rule, rules[:_RULES]))}}}\n")
+            for begin in range(_RULES, len(rules), _RULES):
+                part = ",".join(map(_rule, rules[begin : begin + _RULES]))
+                self.lines.append(f"more(rules[{number}],{{{part}}})\n")
         return f"rules[{self._rules[rules]}]"
 
     def set(self, names: frozenset[str]) -> str:
