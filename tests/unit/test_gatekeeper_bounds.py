@@ -1,4 +1,4 @@
-"""What one request, one answer or one object may cost the gatekeeper: it runs in the thread that serves everybody else."""
+"""What one request, one answer or one object may cost the gatekeeper: it runs where all are served."""
 
 import time
 from collections.abc import Sequence
@@ -9,25 +9,24 @@ from tests.unit.luagate import Certificate, Gate
 
 from onepass.access import compile as compiling
 from onepass.access.policy import Policy
+from onepass.api.meta import Object
 
 LUA = resources.files("onepass.gateway")
 ALICE = Certificate("alice")
 CPU_SECONDS = 1.0  # of what takes thousandths when it grows in proportion, and many seconds when with the square
 
 
-def passing(name: str, *rules: dict[str, object]) -> dict[str, object]:
-    subjects: list[object] = [{"kind": "User", "name": "alice"}]
-    spec = {"subjects": subjects, "clusters": {"names": ["c1"]}, "rules": [*rules]}
+def passing(name: str, *rules: Object) -> Object:
+    spec: Object = {"subjects": [{"kind": "User", "name": "alice"}], "clusters": {"names": ["c1"]}, "rules": [*rules]}
     return {"metadata": {"name": name}, "spec": spec}
 
 
-def policy(*passes: dict[str, object]) -> Policy:
-    access = {"endpoint": "https://192.0.2.1:6443"}
-    cluster: dict[str, object] = {"metadata": {"name": "c1"}, "spec": {"access": access}}
-    return compiling.compile({"passes.access.karpor.io": passes, "clusters.cluster.karpor.io": [cluster]})  # type: ignore[dict-item]
+def policy(*passes: Object) -> Policy:
+    cluster: Object = {"metadata": {"name": "c1"}, "spec": {"access": {"endpoint": "https://192.0.2.1:6443"}}}
+    return compiling.compile({"passes.access.karpor.io": passes, "clusters.cluster.karpor.io": [cluster]})
 
 
-def rule(resource: str) -> dict[str, object]:
+def rule(resource: str) -> Object:
     return {"verbs": ["get"], "apiGroups": [""], "resources": [resource]}
 
 
@@ -36,14 +35,15 @@ def rule(resource: str) -> dict[str, object]:
     [
         pytest.param([passing("long", *(rule(f"r{n}") for n in range(30_000)))], id="one of many rules"),
         pytest.param(
-            [passing(f"p{k}", *(rule(f"r{k * 200 + n}") for n in range(200))) for k in range(150)], id="many of many rules"
+            [passing(f"p{k}", *(rule(f"r{k * 200 + n}") for n in range(200))) for k in range(150)],
+            id="many",
         ),
         pytest.param(
             [passing("named", rule("r29999") | {"resourceNames": [f"n{n}" for n in range(100_000)]})], id="many names"
         ),
     ],
 )
-def test_no_pass_is_too_long_for_the_script(passes: Sequence[dict[str, object]]) -> None:
+def test_no_pass_is_too_long_for_the_script(passes: Sequence[Object]) -> None:
     """A script that LuaJIT cannot load is refused by Envoy, and with it every later change of anybody's rights."""
     gate = Gate(policy(*passes))
     path = "/apis/cluster.karpor.io/v1beta1/clusters/c1/proxy/api/v1/namespaces/web/{}/n99999"

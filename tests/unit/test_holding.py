@@ -1,12 +1,18 @@
 """What somebody holds of what they give: rule by rule, in parts, and without end to the work."""
 
+import math
+import time
+from dataclasses import replace
+
 import pytest
 
 from onepass.access import holding
 from onepass.access.holding import Gift, Place
-from onepass.access.policy import Rule
+from onepass.access.identity import Identity
+from onepass.access.policy import Grant, Policy, Rule, Subjects
 
 NOW = 1_700_000_000.0
+EVERYWHERE = frozenset({"*"})
 
 
 def rule(verbs: str, groups: str = "", resources: str = "pods", names: str = "", namespaces: str = "") -> Rule:
@@ -57,6 +63,28 @@ def test_rules_that_multiply_out_cost_little() -> None:
     held = [rule("get"), *(rule("get", resources=f"r{number}") for number in range(100))]
     wanted = [Rule(many, many, many, many, many)] * 50
     assert list(holding.missing(held, wanted)) == wanted  # whole: in parts they would be 2000 to the fifth
+
+
+def test_clusters_that_multiply_out_cost_little() -> None:
+    """Who holds much gives it away in parts, on every cluster of a long list: minutes, in which nobody is served."""
+    numbers = range(128)
+    names = frozenset(f"n{number}" for number in numbers)
+    held = tuple(replace(rule("get", resources=f"r{number}"), names=names) for number in numbers)
+    policy = Policy(grants=(Grant("own", held, EVERYWHERE, "Gateway"),), granted=Subjects(users={"alice": (0,)}))
+    wanted = replace(rule("get"), resources=frozenset(f"r{number}" for number in numbers), names=names)
+    gift = Gift((wanted,), holding.places((f"c{n}" for n in range(20_000)), None), "Gateway", 0, math.inf)
+    began = time.process_time()
+    first, *rest = holding.missing_of(policy, Identity("alice"), gift)
+    assert time.process_time() - began < 5
+    assert (first[1], rest[-1][1]) == ((wanted,), (wanted,))
+
+
+def test_many_clusters_on_which_the_same_is_held_are_asked_about_once() -> None:
+    own = Grant("own", (rule("get list watch", resources="pods secrets"),), EVERYWHERE, "Gateway")
+    policy = Policy(grants=(own,), granted=Subjects(users={"alice": (0,)}))
+    wanted = (rule("get", resources="pods"), rule("list watch", resources="secrets"))
+    gift = Gift(wanted, holding.places((f"c{n}" for n in range(5_000)), None), "Gateway", 0, math.inf)
+    assert not list(holding.missing_of(policy, Identity("alice"), gift))
 
 
 @pytest.mark.parametrize(

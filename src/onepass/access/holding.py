@@ -19,9 +19,10 @@ METHODS = frozenset({"get", "head", "post", "put", "patch", "delete", "options"}
 
 _ANY = frozenset({"*"})
 EVERYTHING = (Rule(_ANY, _ANY, _ANY), Rule(_ANY, paths=("*",)))
-# How many parts of rules are looked at one by one, so that nobody keeps the gateway busy with rules that multiply out
-# without end. Beyond that a rule is held whole, or not.
-_PARTS = 16_384
+# How many rules are held against others in one question, so that nobody keeps the gateway busy with rules and clusters
+# that multiply out without end. Beyond that a rule is held whole, or not; then nothing is held any more.
+_COMPARISONS = 100_000
+_PLACE = 8  # of them: what it takes to find what somebody holds in one place
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +55,52 @@ def places(names: Iterable[str], selector: Selector | None) -> tuple[Place, ...]
     return (*found, *(() if selector is None else (Place(selector=selector),)))
 
 
+@dataclass(slots=True)
+class _Room:
+    """What one question may still cost."""
+
+    left: int = _COMPARISONS
+
+    def takes(self, cost: int) -> bool:
+        if cost > self.left:
+            return False
+        self.left -= cost
+        return True
+
+
 def missing(held: Sequence[Rule], wanted: Iterable[Rule]) -> tuple[Rule, ...]:
     """The parts of `wanted` that no rule of `held` covers."""
+    return _missing(held, wanted, _Room())
+
+
+def _missing(held: Sequence[Rule], wanted: Iterable[Rule], room: _Room) -> tuple[Rule, ...]:
     found: list[Rule] = []
-    left = _PARTS
     for rule in wanted:
-        if any(_covers(known, rule) for known in held):
-            continue
-        left -= _size(rule)
-        if left < 0:
+        if not room.takes(len(held)):
             found.append(rule)
+        elif any(_covers(known, rule) for known in held):
+            continue
         else:
-            found.extend(part for part in _parts(rule) if not any(_covers(known, part) for known in held))
+            near = [known for known in held if _touches(known, rule)]
+            if room.takes(_size(rule) * (1 + len(near))):
+                found.extend(part for part in _parts(rule) if not any(_covers(known, part) for known in near))
+            else:
+                found.append(rule)
     return tuple(found)
 
 
 def missing_of(policy: Policy, identity: Identity, gift: Gift) -> Iterator[tuple[Place, tuple[Rule, ...]]]:
     """Where somebody lacks what they give, and which rules."""
-    wanted = [_spelt_out(rule) for rule in gift.rules]
+    wanted, room = [_spelt_out(rule) for rule in gift.rules], _Room()
+    answered: dict[tuple[Rule, ...], tuple[Rule, ...]] = {}  # who names many clusters mostly holds the same on each
     for place in gift.places:
-        lacking = missing(_held(policy, identity, place, gift), wanted)
+        lacking = tuple(wanted)
+        if room.takes(_PLACE):
+            held = _held(policy, identity, place, gift)
+            if room.takes(len(held)):
+                if held not in answered:
+                    answered[held] = _missing(held, wanted, room)
+                lacking = answered[held]
         if lacking:
             yield place, lacking
 
@@ -169,6 +196,13 @@ def _covers(owner: Rule, wanted: Rule) -> bool:
     ):
         return False
     return all(any(_path_within(path, known) for known in owner.paths) for path in wanted.paths)
+
+
+def _touches(owner: Rule, wanted: Rule) -> bool:
+    """Whether one rule may allow a part of what another does."""
+    return bool(owner.verbs & (wanted.verbs | {"*"})) and bool(
+        (owner.paths and wanted.paths) or (wanted.groups & owner.groups or "*" in owner.groups)
+    )
 
 
 def _within(wanted: frozenset[str], owned: frozenset[str]) -> bool:

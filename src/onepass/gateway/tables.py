@@ -53,7 +53,7 @@ def _chunks(statements: Iterable[str]) -> Iterator[str]:
     batch: list[str] = []
     room = _CONSTANTS
     for statement in statements:
-        # Every constant is a string, or the table of a pair of brackets, or one of the two that a statement may index by.
+        # A constant is a string, the table of a pair of brackets, or one of two numbers that a statement indexes by.
         weight = statement.count('"') + statement.count("{") + 2
         if batch and weight > room:
             yield _chunk(batch)
