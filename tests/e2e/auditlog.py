@@ -20,12 +20,12 @@ def records(gateway: Gateway) -> list[Record]:
     return found
 
 
-def awaited(gateway: Gateway, wanted: Callable[[Record], bool], count: int = 1) -> list[Record]:
-    """The records that are `wanted`, once there are `count` of them."""
+def awaited(gateway: Gateway, wanted: Callable[[Record], bool], count: int = 1, *, since: int = 0) -> list[Record]:
+    """The records that are `wanted`, once there are `count` of them; the first `since` are not looked at."""
     found: list[Record] = []
 
     def there() -> bool:
-        found[:] = [record for record in records(gateway) if wanted(record)]
+        found[:] = [record for record in records(gateway)[since:] if wanted(record)]
         return len(found) >= count
 
     eventually(there, f"{len(found)} records instead of {count}")
