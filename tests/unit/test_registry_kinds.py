@@ -434,6 +434,7 @@ def issued(now: float) -> str:
 async def test_a_request_is_by_who_made_it(desk: Store, write: Write) -> None:
     forged = asking(username="admin", groups=["onepass:administrators"], uid="0", extra={"a": ["b"]})
     spec = meta.section((await desk.create("", forged, write)).obj, "spec")
+    assert "generation" not in meta.section(await desk.get("", NAME), "metadata")
     assert spec["username"] == "alice"
     assert spec["groups"] == ["dev"]
     assert spec["uid"] == "u-1"

@@ -311,6 +311,7 @@ async def test_delete_says_what_went_and_checks_preconditions(store: Store, writ
     last, gone = await store.delete("ns", "a", write, uid=meta.uid(made), resource_version=str(_rv(made)))
     assert gone
     assert meta.uid(last) == meta.uid(made)
+    assert not {"deletionTimestamp", "deletionGracePeriodSeconds"} & {*meta.section(last, "metadata")}
     assert (await refusal(store.delete("ns", "a", write))).code == 404
 
 

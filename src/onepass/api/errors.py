@@ -17,7 +17,7 @@ from onepass.api.meta import JSON, Object, Resource
 _MESSAGE = 8192  # characters
 _CAUSES = 64
 # A real server tells details of these though it has none, and kubectl reads those of a 404 without asking for them.
-_DETAILED = frozenset({404, 405, 406, 415})
+_DETAILED = frozenset({403, 404, 405, 406, 415})
 
 
 @dataclass(frozen=True, slots=True)

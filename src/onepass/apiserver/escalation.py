@@ -189,7 +189,7 @@ def _may(policy: Policy, attempt: Attempt, verb: str, plural: str, name: str) ->
 
 def _refused(attempt: Attempt, why: str) -> ApiError:
     who = attempt.identity
-    groups = json.dumps(list(who.groups))
+    groups = _quoted(who.groups)
     told = f'{attempt.resource.key} "{attempt.name}" is forbidden: user "{who.user}" (groups={groups}) {why}'
     return errors.forbidden(told, attempt.resource, attempt.name)
 
@@ -213,4 +213,9 @@ def _line(rule: Rule) -> str:
         ("NonResourceURLs", rule.paths),
         ("Verbs", rule.verbs),
     )
-    return "{" + ", ".join(f"{key}:{json.dumps(sorted(values))}" for key, values in fields if values) + "}"
+    return "{" + ", ".join(f"{key}:{_quoted(sorted(values))}" for key, values in fields if values) + "}"
+
+
+def _quoted(values: Sequence[str]) -> str:
+    """As Go prints a list of strings with %q."""
+    return "[" + " ".join(map(json.dumps, values)) + "]"

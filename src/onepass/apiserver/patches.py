@@ -54,10 +54,7 @@ def configuration(body: bytes, limits: Limits) -> Object:
 def check_new(resource: Resource, obj: Object, name: str) -> None:
     """Raises bad_request and conflict for an object that cannot come into being by being applied under `name`."""
     given, metadata = meta.name(obj), meta.section(obj, "metadata")
-    if not given:
-        raise errors.bad_request(
-            f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
-        )
+    _check_named(obj, name)
     if given != name:
         raise errors.bad_request(f"the name of the object ({given}) does not match the name on the URL ({name})")
     if meta.uid(obj):
@@ -65,6 +62,24 @@ def check_new(resource: Resource, obj: Object, name: str) -> None:
         raise errors.conflict(resource, name, told)
     if meta.text(metadata, "resourceVersion"):
         raise errors.conflict(resource, name)
+
+
+def _check_named(obj: Object, name: str) -> None:
+    if not meta.name(obj):
+        told = f"the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        raise errors.bad_request(told)
+
+
+def keeping_the_name(change: Change) -> Change:
+    """The change, but bad_request where nothing is left of the object by which to know it."""
+
+    def kept(obj: Object) -> Object:
+        name = meta.name(obj)
+        changed = change(obj)
+        _check_named(changed, name)
+        return changed
+
+    return kept
 
 
 def parse(kind: str, body: bytes, model: type[BaseModel], limits: Limits) -> Change:
@@ -113,12 +128,12 @@ def _json_patch(patch: JSON, limits: Limits) -> Change:
     try:
         jsonpatch.JsonPatch(operations)
     except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError) as error:
-        raise errors.bad_request(f"invalid JSON patch: {error}") from error
+        raise ApiError(422, "Invalid", f"invalid JSON patch: {error}") from error
 
     def change(obj: Object) -> Object:
         result: JSON = obj
         copied = 0
-        for operation in copy.deepcopy(operations):  # what is added must not be shared with the next attempt
+        for number, operation in enumerate(copy.deepcopy(operations)):  # what is added is not for the next attempt
             try:
                 known = _lenient(operation, result)
                 copied += _copy_size(known, result)
@@ -126,10 +141,17 @@ def _json_patch(patch: JSON, limits: Limits) -> Change:
                     raise errors.too_large("the copy operations of a JSON patch make the object too large")
                 result = jsonpatch.JsonPatch([known]).apply(result, in_place=True)
             except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError) as error:
-                raise ApiError(422, "Invalid", f"the JSON patch cannot be applied: {error}") from error
+                raise _inapplicable(number, operation, error) from error
         return _object(result)
 
     return change
+
+
+def _inapplicable(number: int, operation: Object, error: Exception) -> ApiError:
+    """Which operation it was; never the object, as the library's own words have it."""
+    why = "the test fails" if isinstance(error, jsonpatch.JsonPatchTestFailed) else "it leads nowhere in this object"
+    told = f'{meta.text(operation, "op")} at "{meta.text(operation, "path")[:256]}"'
+    return ApiError(422, "Invalid", f"the JSON patch cannot be applied: operation {number}, {told}: {why}")
 
 
 def _lenient(operation: Object, target: JSON) -> Object:

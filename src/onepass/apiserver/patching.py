@@ -16,7 +16,7 @@ def read(
 ) -> tuple[Change, Write]:
     """Of a body of media type `kind` that `patches.check_options` lets pass. Raises what reading it raises."""
     if kind != patches.APPLY:
-        change = patches.parse(kind, body, strategy.model, limits)
+        change = patches.keeping_the_name(patches.parse(kind, body, strategy.model, limits))
         return change, replace(write, form="patch", odd=strictness.asked(write.field_validation, body, kind))
     config, force = patches.configuration(body, limits), parameters.flag(asked.get("force"))
     odd = strictness.asked(write.field_validation, body, kind)

@@ -214,6 +214,7 @@ STRATEGY = Strategy(
     ),
     subresources={"approval": ("status.conditions",), "status": ("status",)},
     unmanaged=("spec.username", "spec.uid", "spec.groups", "spec.extra"),
+    generations=False,
     prepare_create=_on_create,
     prepare_update=_on_update,
     prepare_delete=_on_delete,

@@ -101,7 +101,7 @@ def counted(strategy: Strategy, old: Object, new: Object) -> Object:
 
 
 def counts_generations(strategy: Strategy) -> bool:
-    return "spec" in strategy.model.model_fields
+    return strategy.generations and "spec" in strategy.model.model_fields
 
 
 def dying(obj: Object, *, now: float, grace: int) -> Object:
@@ -115,6 +115,13 @@ def dying(obj: Object, *, now: float, grace: int) -> Object:
     if isinstance(before, int) and "deletionTimestamp" not in metadata:
         marked["generation"] = before + 1  # to be gone is a change of what is wanted
     return {**obj, "metadata": {**metadata, **marked}}
+
+
+def unmarked(gone: Object, before: Object) -> Object:
+    """What a deletion answers of an object that went at once: it is only marked where it has to wait for something."""
+    had = meta.section(before, "metadata")
+    marks = [mark for mark in ("deletionTimestamp", "deletionGracePeriodSeconds") if mark not in had]
+    return {**gone, "metadata": {k: v for k, v in meta.section(gone, "metadata").items() if k not in marks}}
 
 
 def finished(obj: Object) -> bool:

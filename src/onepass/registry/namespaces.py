@@ -56,6 +56,7 @@ STRATEGY = Strategy(
     prepare_create=_on_create,
     prepare_update=_on_update,
     prepare_delete=_on_delete,
+    generations=False,
     name_rule="label",
 )
 

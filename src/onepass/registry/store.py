@@ -177,7 +177,7 @@ class Store:
             gone = lifecycle.finished(marked)
             written = await self._replace(record, old, _Checked(marked, None, ()), write)
             if written is not None:
-                return written.obj, gone
+                return (lifecycle.unmarked(written.obj, old) if gone else written.obj), gone
         raise errors.conflict(self.strategy.resource, name)
 
     async def secret(self, name: str, uid: str) -> bytes | None:

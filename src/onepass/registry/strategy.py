@@ -95,4 +95,6 @@ class Strategy:
     tells_deleted: bool = False
     # Which fields a fieldSelector may name beside metadata.name and metadata.namespace: JSON path -> reader.
     selectable: Mapping[str, Callable[[Object], str]] = field(default_factory=dict)
+    # Whether metadata.generation counts the changes of what is wanted; of many of Kubernetes' own kinds it does not.
+    generations: bool = True
     name_rule: Literal["subdomain", "label", "path", "rbac"] = "subdomain"

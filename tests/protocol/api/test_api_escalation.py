@@ -93,6 +93,16 @@ async def test_rbac_gives_only_what_its_author_holds(api: Api) -> None:
             assert (await api.send("POST", path, named)).status_code == 201
 
 
+async def test_what_is_lacking_is_told_as_kubernetes_does(api: Api) -> None:
+    await allow(api, "bob", *writing(LISTING))
+    secrets: Object = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["watch", "get"]}
+    answer = await api.send("POST", ROLES, {"metadata": {"name": "more"}, "rules": [secrets]}, user="bob")
+    assert answer.json()["message"].endswith(
+        'user "bob" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not currently held:\n'
+        '{APIGroups:[""], Resources:["secrets"], Verbs:["get" "watch"]}'
+    )
+
+
 async def test_escalate_and_bind_lift_the_check_for_what_they_name(api: Api) -> None:
     await allow(api, "bob", *writing(rule(GROUP, "clusterroles", "bind", names=("cluster-admin",))))
     await allow(api, "eve", *writing(rule(GROUP, "clusterroles", "escalate", names=("new",))), name="eves")

@@ -200,3 +200,27 @@ async def test_writes_that_race_are_all_done(api: Api) -> None:
     )
     assert {answer.status_code for answer in answers} == {200}
     assert (await api.get(ROBOT))["metadata"]["labels"] == dict.fromkeys(names, "x")  # type: ignore[index, call-overload]
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch", "code", "told"),
+    [
+        ("merge-patch", {"metadata": None}, 400, "name must be provided"),
+        ("merge-patch", {"metadata": {"name": None}}, 400, "name must be provided"),
+        ("merge-patch", {"metadata": {"labels": []}}, 422, "metadata.labels in body must be of type object"),
+        ("strategic-merge-patch", {"$patch": "delete"}, 400, "name must be provided"),
+        ("json-patch", [{"op": "replace", "path": "", "value": {}}], 400, "name must be provided"),
+        ("json-patch", [{"op": "test", "path": "/metadata/name", "value": "x"}], 422, "operation 0, test at"),
+        ("json-patch", [{"op": "remove", "path": "/metadata/x"}], 422, "leads nowhere in this object"),
+        ("json-patch", [{"op": "turn", "path": "/metadata"}], 422, "invalid JSON patch"),
+        ("json-patch", [{"op": "add", "path": "metadata", "value": 1}], 422, "invalid JSON patch"),
+    ],
+)
+async def test_patches_that_cannot_be_leave_the_object_and_tell_nothing_of_it(
+    api: Api, kind: str, patch: JSON, code: int, told: str
+) -> None:
+    made = await api.make(ACCOUNTS, {"metadata": {"name": "kept", "labels": {"a": "in-the-object"}}})
+    answer = await api.send("PATCH", f"{ACCOUNTS}/kept", patch, headers={"content-type": f"application/{kind}+json"})
+    assert (answer.status_code, told in answer.json()["message"]) == (code, True), answer.text
+    assert "in-the-object" not in answer.text
+    assert await api.get(f"{ACCOUNTS}/kept") == made
