@@ -279,3 +279,21 @@ def test_no_process_shows_a_secret_in_its_arguments_or_environment(site: Site) -
         said = " ".join([*each.cmdline(), *each.environ().values()])
         assert "canary" not in said
         assert "PRIVATE KEY" not in said
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        pytest.param(b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", id="a broken list"),
+        pytest.param(b"-----BEGIN CERTIFICATE-----\n", id="half a certificate"),
+    ],
+)
+def test_what_stands_beside_a_certificate_keeps_no_change_from_the_data_plane(site: Site, beside: bytes) -> None:
+    """Envoy refuses such a text, and would go on with the authority before: perhaps the one that was to be replaced."""
+    bundle = base64.b64encode(site.c1.ca + beside).decode()
+    site.made(CLUSTERS, site.member("odd-bundle", site.c1, caBundle=bundle))
+    try:
+        site.healthy("odd-bundle")
+    finally:
+        site.gone(f"{CLUSTERS}/odd-bundle")
+    assert b"Failed to load trusted CA" not in (site.gateway.data_dir / "envoy" / "envoy.log").read_bytes()

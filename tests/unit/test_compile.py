@@ -259,6 +259,12 @@ def test_service_accounts_are_known_by_uid() -> None:
     assert compiler.compile({"serviceaccounts": [account]}).accounts == {"system:serviceaccount:ci:robot": "u-1"}
 
 
+def test_a_service_account_that_is_being_deleted_is_gone() -> None:
+    metadata: Object = {"name": "robot", "namespace": "ci", "uid": "u-1", "finalizers": ["example.com/stay"]}
+    dying: Object = {"metadata": metadata | {"deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    assert compiler.compile({"serviceaccounts": [dying]}).accounts == {}
+
+
 def test_only_certificates_taken_back_are_revoked() -> None:
     pem = trustme.CA().issue_cert("bob.example").cert_chain_pems[0].bytes()
     serial = f"{x509.load_pem_x509_certificate(pem).serial_number:x}"

@@ -642,3 +642,19 @@ def test_nobody_unauthenticated_is_given_anything() -> None:
     given = json.dumps([obj for strategy, obj in defaults.OBJECTS if strategy is rbac.CLUSTER_ROLE_BINDINGS])
     assert "system:unauthenticated" not in given
     assert "system:anonymous" not in given
+
+
+async def test_a_label_without_a_value_does_not_open_every_cluster(stores: dict[str, Store]) -> None:
+    """`matchLabels: {env: }` in YAML. A map of strings has the empty string there, as kube-apiserver reads it."""
+    text = """
+    apiVersion: access.karpor.io/v1beta1
+    kind: Pass
+    metadata: {name: typo}
+    spec:
+      subjects: [{kind: User, name: alice}]
+      clusters: {selector: {matchLabels: {env: }}}
+      rules: [{apiGroups: [""], resources: [pods], verbs: [get]}]
+    """
+    write = Write(Actor(Identity("admin"), 1_700_000_000.0))
+    written = await stores[passes.RESOURCE.key].create("", from_yaml(text), write)
+    assert meta.section(written.obj, "spec")["clusters"] == {"selector": {"matchLabels": {"env": ""}}}

@@ -121,8 +121,11 @@ def cluster(obj: Object) -> Reachable:
     return Reachable(Target(name, endpoint.netloc, endpoint.path.rstrip("/"), mode), meta.labels(obj))
 
 
-def account(obj: Object) -> tuple[str, str]:
-    """The user name of a ServiceAccount, and its uid."""
+def account(obj: Object) -> tuple[str, str] | None:
+    """The user name of a ServiceAccount, and its uid; None for one that is deleted and kept by a finalizer, which
+    anybody who may update it can add."""
+    if "deletionTimestamp" in meta.section(obj, "metadata"):
+        return None
     return f"system:serviceaccount:{meta.namespace(obj)}:{meta.name(obj)}", meta.uid(obj)
 
 

@@ -16,8 +16,9 @@ _Manager = http_connection_manager_pb2.HttpConnectionManager
 _Option = socket_option_pb2.SocketOption
 
 # What only the gateway may say of a request. Cut off before Envoy or any filter looks at it.
-_FORGEABLE_PREFIXES = ("x-onepass-", "x-remote-", "x-envoy-")
-_FORGEABLE = ("x-forwarded-client-cert", "x-forwarded-for", "x-request-id")
+# A kube-apiserver takes the source address of its audit log from X-Real-Ip as well as from X-Forwarded-For.
+_FORGEABLE_PREFIXES = ("x-onepass-", "x-remote-", "x-envoy-", "x-forwarded-")
+_FORGEABLE = ("forwarded", "x-real-ip", "x-request-id")
 
 # SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT of Linux, inherited by what is accepted: a client that is
 # gone without a word is noticed after a minute, and its watch ends.

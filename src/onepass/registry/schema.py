@@ -25,6 +25,7 @@ _TYPES = {
     "model_type": "object",
     "model_attributes_type": "object",
 }
+_TEXTS = frozenset({"matchLabels"})  # mappings from text to text in which what is left out would choose more
 _PARTS = (BaseModel, list, dict)  # what has parts of its own
 _NAMES: dict[type, str] = {
     bool: "boolean",
@@ -95,9 +96,18 @@ def warnings(unknown: Sequence[str]) -> tuple[str, ...]:
 
 
 def _without_nulls(value: JSON) -> JSON:
-    """Null in a mapping means absent, as Go reads it."""
+    """Null in a mapping means absent, as Go reads it in a struct; in a map of strings it reads the empty one.
+
+    `matchLabels: {env: }` would otherwise choose every cluster.
+    """
     if isinstance(value, dict):
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+        return {
+            k: {each: "" if told is None else told for each, told in v.items()}
+            if k in _TEXTS and isinstance(v, dict)
+            else _without_nulls(v)
+            for k, v in value.items()
+            if v is not None
+        }
     if isinstance(value, list):
         return [_without_nulls(v) for v in value]
     return value

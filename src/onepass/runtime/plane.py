@@ -9,6 +9,7 @@ from onepass.access.policy import Policy
 from onepass.api.meta import Object
 from onepass.controllers import probe
 from onepass.gateway import ir, members, replies, resources, routing
+from onepass.pki import certificates
 from onepass.registry import destinations
 from onepass.registry.currentpolicy import CurrentPolicy
 from onepass.runtime.whereabouts import Whereabouts
@@ -37,7 +38,8 @@ class Plane:
         member = members.member(cluster, secret)
         if members.is_literal(member) and (wrong := destinations.judge(member.host, member.port, self.bounds())):
             raise ValueError(f"its endpoint {wrong[0]}")
-        return member
+        credential = replace(member.credential, certificate=_certificates(member.credential.certificate))
+        return replace(member, ca=_certificates(member.ca), credential=credential)
 
     def bounds(self) -> destinations.Bounds:
         return self.whereabouts.bounds()
@@ -69,9 +71,14 @@ class Plane:
         target = members.member(cluster, None)
         bounds = self.bounds()
         return probe.Peer(
-            *(target.host, target.port, target.server_name, target.ca.decode(), target.insecure),
+            *(target.host, target.port, target.server_name, _certificates(target.ca).decode(), target.insecure),
             judge=lambda address: destinations.judge(address, target.port, bounds),
         )
+
+
+def _certificates(pem: bytes) -> bytes:
+    """The certificates of a text alone: for anything else in it Envoy refuses a Cluster, and goes on with the last."""
+    return certificates.to_pem(certificates.chain(pem)) if pem else b""
 
 
 @dataclass(slots=True)
