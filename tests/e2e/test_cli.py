@@ -86,22 +86,22 @@ def test_a_member_is_added_used_and_removed(gateway: Gateway, member: GoMember, 
     assert "no cluster added" in gone.stderr
 
 
-def test_a_dead_member_is_registered_and_told(gateway: Gateway, member: GoMember, tmp_path: Path) -> None:
-    config = kubeconfig(tmp_path / "config", [("ctx", "https://127.0.0.1:1", {"token": "t"})], member.ca)
-    done = gateway.onepass("cluster", "add", "dead", "--kubeconfig", str(config), check=False)
-    try:
-        assert done.returncode == 1
-        assert "dead is registered, but not healthy: nothing listens on 127.0.0.1:1" in done.stderr
-    finally:
-        gateway.onepass("cluster", "remove", "dead")
-
-
-def test_a_wrong_credential_is_told_apart(gateway: Gateway, member: GoMember, tmp_path: Path) -> None:
-    config = kubeconfig(tmp_path / "config", [("ctx", member.endpoint, {"token": "wrong"})], member.ca)
+@pytest.mark.parametrize(
+    ("server", "told"),
+    [("https://127.0.0.1:1", "nothing listens on 127.0.0.1:1"), ("", "refuses the stored credential")],
+)
+def test_a_member_that_does_not_answer_is_told_and_not_kept(
+    gateway: Gateway, member: GoMember, tmp_path: Path, server: str, told: str
+) -> None:
+    config = kubeconfig(tmp_path / "config", [("ctx", server or member.endpoint, {"token": "wrong"})], member.ca)
     done = gateway.onepass("cluster", "add", "wrong", "--kubeconfig", str(config), check=False)
+    assert done.returncode == 1
+    assert "wrong is not registered" in done.stderr
+    assert told in done.stderr
+    assert "wrong" not in gateway.onepass("cluster", "list").stdout
+    kept = gateway.onepass("cluster", "add", "wrong", "--kubeconfig", str(config), "--no-wait")
     try:
-        assert done.returncode == 1
-        assert "refuses the stored credential" in done.stderr
+        assert "wrong is registered" in kept.stdout
     finally:
         gateway.onepass("cluster", "remove", "wrong")
 

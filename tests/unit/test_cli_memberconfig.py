@@ -154,10 +154,9 @@ def test_what_cannot_be_used_is_refused_with_a_sentence(tmp_path: Path, content:
     assert told in refusal(tmp_path, content).what
 
 
-def test_a_login_by_program_comes_with_commands_that_replace_it(tmp_path: Path) -> None:
+def test_a_login_by_program_comes_with_the_command_that_replaces_it(tmp_path: Path) -> None:
     hint = refusal(tmp_path, document({"exec": {"command": "aws"}})).hint
-    assert "create serviceaccount onepass" in hint
-    assert "one-onepass" in hint
+    assert f"onepass cluster join NAME --kubeconfig {tmp_path}/config --context one" in hint
 
 
 def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ COMMANDS = [
     "version",
     "explain",
     "who-can",
-    *(f"cluster {name}" for name in ("add", "import", "list", "show", "remove")),
+    *(f"cluster {name}" for name in ("add", "join", "import", "list", "show", "rotate", "remove", "leave")),
     *(f"pass {name}" for name in ("issue", "list", "show", "revoke")),
     "streams",
     "streams end",

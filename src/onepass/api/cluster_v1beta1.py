@@ -1,6 +1,7 @@
 """`cluster.karpor.io/v1beta1`: member clusters, field-compatible with Karpor's.
 
-Additive to Karpor: access.{serverName, proxyURL, identity}, credential.fingerprint, and all of status but healthy.
+Additive to Karpor: access.{serverName, proxyURL, identity}, credential.{fingerprint, renew}, and all of status but
+healthy.
 """
 
 from typing import Literal
@@ -56,6 +57,11 @@ class ClusterAccessCredential(Model):
     service_account_token: str | None = Field(
         None, description="Bearer token, for type ServiceAccountToken. Write-only: a read shows the fingerprint."
     )
+    renew: bool | None = Field(
+        None,
+        description="Get a new token before the stored one ends, by a TokenRequest to the cluster, for type "
+        "ServiceAccountToken. The token must be a bound one of a service account that may make tokens for itself.",
+    )
     x509: X509 | None = Field(None, description="Client certificate, for type X509Certificate. Write-only.")
     exec_config: ExecConfig | None = Field(None, description="Credential program, for type OIDC.")
     fingerprint: str | None = Field(
@@ -110,7 +116,8 @@ class ClusterStatus(Model):
     healthy: bool | None = Field(None, description="Whether the cluster answers requests through the gateway.")
     conditions: list[Condition] | None = Field(
         None,
-        description="Reachable (the API server answers) and Ready (it serves the gateway's requests).",
+        description="Reachable (the API server answers), Ready (it serves the gateway's requests) and CredentialValid "
+        "(the stored credential has not ended).",
         json_schema_extra=objectmeta.CONDITIONS,
     )
     version: str | None = Field(None, description="Kubernetes version of the cluster.")

@@ -1,12 +1,23 @@
 """`onepass cluster`: register member clusters, look at them, take them away."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onepass.cli import options, output
+from onepass.cli import joiningcommands, options, output
 from onepass.cli.failure import Failure, Refused
+from onepass.cli.memberoptions import (
+    ClusterName,
+    Description,
+    DisplayName,
+    Impersonate,
+    Label,
+    MemberContext,
+    MemberKubeconfig,
+    NewName,
+    Provider,
+    Wait,
+)
 from onepass.cli.options import DataDir, Kubeconfig, Output
 from onepass.cli.output import Format, safe
 
@@ -17,36 +28,17 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Register member clusters, look at them, take them away.")
 
-MemberKubeconfig = Annotated[
-    Path, typer.Option("--kubeconfig", "-f", help="The member's kubeconfig, as you use it with kubectl.")
-]
-MemberContext = Annotated[
-    str, typer.Option(help="Its context. Default: the current one.", autocompletion=options.complete_contexts)
-]
-Label = Annotated[
-    list[str] | None, typer.Option("--label", help="A label key=value, for passes to select by; repeatable.")
-]
-Provider = Annotated[str, typer.Option(help="Who runs the cluster, for example eks or on-premises.")]
-Impersonate = Annotated[
-    bool,
-    typer.Option(
-        "--impersonate", help="Let the member see each user by name, so that its own RBAC applies on top of the pass."
-    ),
-]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the gateway has looked at the member.")]
-ClusterName = Annotated[str, typer.Argument(help="The cluster's name.", autocompletion=options.complete_clusters)]
-
 
 @app.command()
 def add(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(help="What the cluster is called here: lower-case letters, digits, dashes.")],
+    name: NewName,
     kubeconfig: MemberKubeconfig,
     context: MemberContext = "",
     provider: Provider = "",
     label: Label = None,
-    display_name: Annotated[str, typer.Option(help="What people call it. Default: NAME.")] = "",
-    description: Annotated[str, typer.Option(help="A sentence about it.")] = "",
+    display_name: DisplayName = "",
+    description: Description = "",
     impersonate: Impersonate = False,
     wait: Wait = True,
     data_dir: DataDir = None,
@@ -54,7 +46,9 @@ def add(
 ) -> None:
     """Register one member cluster, and tell whether the gateway reaches it.
 
-    The credential of the context goes to the gateway, which seals it and never shows it again.
+    The credential of the context goes to the gateway, which seals it and never shows it again. A member that the gateway
+    does not get through to is not registered, unless with --no-wait. Better than a person's credential is an account of
+    the gateway's own: onepass cluster join.
     Name the gateway's own kubeconfig before the command: onepass --kubeconfig FILE cluster add ...
 
     [bold]Examples[/]
@@ -78,25 +72,22 @@ def add(
         if wait:
             with output.waiting(f"{name} is registered; waiting until the gateway has looked at it"):
                 found = enrolment.verdict(gateway, name)
-            result, made = enrolment.judged(result, found), found or made
-    if format is not Format.table:
-        output.data(format, made)
-    _tell(result, format is Format.table)
-
-
-def _tell(result: "Result", in_words: bool) -> None:
-    """What came of `add`; raises Failure when the member is not healthy."""
-    name = result.cluster
-    if in_words and result.outcome == "healthy":
-        output.say(f"[green]{safe(name)} is registered and healthy[/] ({safe(result.version)}).")
-        output.say(f"Give somebody access: onepass pass issue USER --cluster {safe(name)} -o user.kubeconfig")
-    elif in_words and result.outcome == "registered":
-        output.say(f"{safe(name)} is registered. See how it is: onepass cluster show {safe(name)}")
+            result, made = enrolment.settled(gateway, result, found), found or made
     if not result.good:
         raise Failure(
-            f"{name} is registered, but not healthy: {result.why}",
-            f"the gateway keeps trying: onepass cluster show {name}\nor take it away: onepass cluster remove {name}",
+            f"{name} is not registered, because the gateway would not get through: {result.why}",
+            "mend that and add it again, or register it as it is with --no-wait",
         )
+    if format is not Format.table:
+        output.data(format, made)
+    elif result.outcome == "healthy":
+        output.say(f"[green]{safe(name)} is registered and healthy[/] ({safe(result.version)}).")
+        output.say(f"Give somebody access: onepass pass issue USER --cluster {safe(name)} -o user.kubeconfig")
+    else:
+        output.say(f"{safe(name)} is registered. See how it is: onepass cluster show {safe(name)}")
+
+
+app.command()(joiningcommands.join)
 
 
 @app.command("import")
@@ -113,7 +104,8 @@ def import_(
     """Register every context of a kubeconfig.
 
     Contexts that lead to the same server are registered once, and what is registered already stays as it is,
-    so this may be repeated. The exit status is 1 when any context failed or is not healthy.
+    so this may be repeated. What the gateway does not get through to is not registered, unless with --no-wait; the exit
+    status is 1 then.
 
     [bold]Example[/]
 
@@ -138,7 +130,7 @@ def import_(
     if bad:
         raise Failure(
             f"{len(bad)} of {len(results)} contexts did not work",
-            "why one is unhealthy: onepass cluster show NAME; mend the others and import again",
+            "mend them and import again; what is registered stays as it is",
         )
 
 
@@ -213,6 +205,9 @@ def show(
         output.facts(clusterviews.facts(cluster, datetime.now(UTC)))
 
 
+app.command()(joiningcommands.rotate)
+
+
 @app.command()
 def remove(
     ctx: typer.Context,
@@ -224,24 +219,35 @@ def remove(
 ) -> None:
     """Take member clusters away, with the credentials that the gateway holds for them.
 
-    The members themselves are not touched. Passes that name them stay, and grant nothing there any more.
+    The members themselves are not touched (onepass cluster leave cleans up in a joined one). Passes that name them stay, and grant nothing there any more.
 
     [bold]Example[/]
 
     onepass cluster remove prod
     """
-    from onepass.cli import client
+    from onepass.api import meta
+    from onepass.cli import client, foothold
 
     missing = []
     with options.gateway(ctx, kubeconfig, data_dir) as gateway:
         for name in names:
             try:
-                gateway.delete(f"{client.CLUSTERS}/{client.segment(name)}")
+                path = f"{client.CLUSTERS}/{client.segment(name)}"
+                joined = foothold.JOINED in meta.annotations(gateway.get(path))
+                gateway.delete(path)
             except Refused as error:
                 if error.code != 404:
                     raise
                 missing.append(name)
             else:
                 output.say(f"{safe(name)} is removed, and its credential with it.")
+                if joined:
+                    output.note(
+                        f"[yellow]note:[/] its service account is still in the member; an administrator of it takes that "
+                        f"away by: onepass cluster leave {safe(name)} --kubeconfig FILE"
+                    )
     if missing:
         raise Failure(f"there is no cluster {', '.join(missing)}", "see which there are: onepass cluster list")
+
+
+app.command()(joiningcommands.leave)

@@ -86,11 +86,11 @@ def leads_back(gateway: client.Gateway, server: str) -> bool:
     return server == gateway.url or server.startswith(f"{gateway.url}/")
 
 
-def register(gateway: client.Gateway, obj: Object) -> Object:
-    """Create the Cluster; nothing of it remains when the API refuses. Raises Failure."""
+def register(gateway: client.Gateway, obj: Object, *, dry_run: bool = False) -> Object:
+    """Create the Cluster, or find out whether that would do; nothing remains when the API refuses. Raises Failure."""
     name = meta.name(obj)
     try:
-        return gateway.create(client.CLUSTERS, obj)
+        return gateway.create(f"{client.CLUSTERS}?dryRun=All" if dry_run else client.CLUSTERS, obj)
     except Refused as error:
         if error.code == 409:
             raise Failure(
@@ -113,6 +113,14 @@ def judged(result: Result, found: Object | None) -> Result:
     health = clusterviews.health(found)
     version = meta.text(meta.section(found, "status"), "version")
     return replace(result, outcome="healthy" if health.healthy else "unhealthy", why=health.why, version=version)
+
+
+def settled(gateway: client.Gateway, result: Result, found: Object | None) -> Result:
+    """As `judged`, and what is not healthy is taken away again: a mended kubeconfig can be registered anew."""
+    result = judged(result, found)
+    if not result.good:
+        gateway.delete(f"{client.CLUSTERS}/{client.segment(result.cluster)}")
+    return result
 
 
 def named(context: str, taken: Iterable[str] = ()) -> str:
@@ -161,7 +169,7 @@ class Import:
         with progress("waiting for the first probe", waiting) as step:
             for at, result in enumerate(results):
                 if result.outcome == "registered":
-                    results[at] = judged(result, verdict(self.gateway, result.cluster))
+                    results[at] = settled(self.gateway, result, verdict(self.gateway, result.cluster))
                     step(result.cluster)
         return results
 

@@ -4,7 +4,8 @@ Everything the gateway could not use, or could not use for long, is refused with
 """
 
 import base64
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,14 +20,11 @@ from onepass.api import meta
 from onepass.api.meta import Object
 from onepass.cli import durations
 from onepass.cli.failure import Failure
+from onepass.pki.execcredential import Issued
 
-_ADVICE = """give OnePass a service account of its own on that cluster, and register with its token:
-  K="kubectl --context {0}"
-  $K -n kube-system create serviceaccount onepass
-  $K create clusterrolebinding onepass --clusterrole cluster-admin --serviceaccount kube-system:onepass
-  kubectl config set-credentials {0}-onepass --token "$($K -n kube-system create token onepass --duration 720h)"
-  kubectl config set-context {0}-onepass --cluster {1} --user {0}-onepass
-then name the context {0}-onepass here"""
+_ADVICE = """give OnePass a service account of its own on that cluster; this makes one, and keeps nothing of yours:
+  onepass cluster join NAME --kubeconfig {1} --context {0}"""
+Login = Callable[[str, Object, Path, Object], Issued]  # who logs in, the exec entry, its folder, the cluster's entry
 _SOON = timedelta(days=7)
 
 
@@ -104,8 +102,11 @@ class Kubeconfig:
         cluster = meta.text(self._contexts.get(context, {}), "cluster")
         return meta.text(self._clusters.get(cluster, {}), "server").rstrip("/")
 
-    def read(self, context: str = "", *, now: datetime) -> Access:
-        """How `context`, by default the current one, reaches its cluster. Raises Failure."""
+    def read(self, context: str = "", *, now: datetime, login: Login | None = None) -> Access:
+        """How `context`, by default the current one, reaches its cluster. Raises Failure.
+
+        A user who logs in by a program is refused, unless there is a `login` that runs it.
+        """
         context = context or self._current
         if not context:
             raise Failure(f"{self._path} has no current context", self._choices())
@@ -120,7 +121,8 @@ class Kubeconfig:
             raise Failure(
                 f"{where}: the server {server!r} is not an https:// address", "a member is reached by TLS only"
             )
-        self._usable(context, meta.text(place, "cluster"), user)
+        user = self._logged_in(where, user, cluster, login)
+        self._usable(context, user)
         certificate = self._bytes(where, user, "client-certificate")
         private_key = self._bytes(where, user, "client-key")
         token = self._token(where, user)
@@ -157,11 +159,25 @@ class Kubeconfig:
         return parts[wanted]
 
     def _advice(self, context: str) -> str:
-        return _ADVICE.format(context, meta.text(self._contexts[context], "cluster"))
+        return _ADVICE.format(shlex.quote(context), shlex.quote(str(self._path)))
 
-    def _usable(self, context: str, cluster: str, user: Object) -> None:
+    def _logged_in(self, where: str, user: Object, cluster: Object, login: Login | None) -> Object:
+        """The user as if the kubeconfig had what the program answers; as it is without a program or a `login`."""
+        program = meta.section(user, "exec")
+        if login is None or not program or user.get("token") or user.get("client-certificate-data"):
+            return user
+        authority = self._bytes(where, cluster, "certificate-authority")
+        data: Object = {"certificate-authority-data": base64.b64encode(authority).decode()} if authority else {}
+        issued = login(where, program, self._path.parent, cluster | data)
+        found: Object = {key: value for key, value in user.items() if key != "exec"}
+        if issued.certificate:
+            found["client-certificate-data"] = base64.b64encode(issued.certificate.encode()).decode()
+            found["client-key-data"] = base64.b64encode(issued.private_key.encode()).decode()
+        return found | ({"token": issued.token} if issued.token else {})
+
+    def _usable(self, context: str, user: Object) -> None:
         """Refuses the ways of logging in that only work where a person and their programs are."""
-        advice = _ADVICE.format(context, cluster)
+        advice = self._advice(context)
         where = f"context {context}"
         if user.get("exec"):
             program = meta.text(meta.section(user, "exec"), "command") or "a program"
@@ -249,4 +265,6 @@ def _expiry(where: str, what: str, ends: datetime, now: datetime) -> tuple[str, 
     told = durations.clock(ends, now)
     if ends <= now:
         raise Failure(f"{where}: the {what} has expired ({told})", "get a new one from whoever runs that cluster")
-    return (f"{where}: the {what} expires {told}; register again before then",) if ends - now < _SOON else ()
+    return (
+        (f"{where}: the {what} expires {told}; give the gateway a new one before then",) if ends - now < _SOON else ()
+    )

@@ -65,7 +65,7 @@ def _names(context: typer.Context, path: str, incomplete: str) -> Iterable[str]:
     root = context.find_root()
     # During completion no callback has run: the options stand in the parsed parameters of the two commands.
     given = {key: options.get(key) or root.params.get(key) for key in ("kubeconfig", "data_dir")}
-    if context.command.name in ("add", "import"):  # their --kubeconfig is the member's
+    if context.command.name in ("add", "import", "join", "leave", "rotate"):  # their --kubeconfig is the member's
         given["kubeconfig"] = root.params.get("kubeconfig")
     kubeconfig, data_dir = (Path(value) if value else None for value in given.values())
     try:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from onepass.api import meta
-from onepass.api.meta import JSON, Object
-from onepass.controllers import feed
+from onepass.api.meta import Object
+from onepass.controllers import conditions, feed
+from onepass.controllers.conditions import Condition
 from onepass.controllers.loop import Loop
 
 CLUSTERS = "clusters.cluster.karpor.io"
@@ -174,35 +175,19 @@ def verdict(answer: Answer, alpn: str, latency_ms: int) -> Finding:
     )
 
 
-def _condition(old: JSON, kind: str, true: bool, finding: Finding, now: str) -> Object:
-    """A condition whose lastTransitionTime moves only when its status does."""
-    before: Object = {}
-    for entry in old if isinstance(old, list) else []:
-        if isinstance(entry, dict) and entry.get("type") == kind:
-            before = entry
-    status = "True" if true else "False"
-    since = before.get("lastTransitionTime", now) if before.get("status") == status else now
-    return {
-        "type": kind,
-        "status": status,
-        "reason": finding.reason,
-        "message": finding.message,
-        "lastTransitionTime": since,
-    }
-
-
 def applied(status: Object, finding: Finding, now: float) -> Object:
     """The status with a finding in it; equal to what was there when nothing worth telling has changed.
 
     The latency is renewed only when it has doubled or halved, so that a quiet fleet writes nothing.
     """
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
     new = dict(status)
     new["healthy"] = finding.healthy
-    new["conditions"] = [
-        _condition(status.get("conditions"), "Reachable", finding.reachable, finding, stamp),
-        _condition(status.get("conditions"), "Ready", finding.healthy, finding, stamp),
-    ]
+    new["conditions"] = conditions.merged(
+        status.get("conditions"),
+        now,
+        Condition("Reachable", finding.reachable, finding.reason, finding.message),
+        Condition("Ready", finding.healthy, finding.reason, finding.message),
+    )
     if finding.version:
         new["version"] = finding.version
     if finding.alpn:

@@ -59,6 +59,8 @@ def _credential(credential: Object, exec_allowed: frozenset[str]) -> Sequence[Ca
     known = (credentials.TOKEN, credentials.X509, credentials.OIDC)
     if kind not in known:
         return [causes.unsupported(f"{field}.type", kind, known)]
+    if credential.get("renew") is True and kind != credentials.TOKEN:
+        return [causes.forbidden(f"{field}.renew", f"type {kind} has no token that could be renewed")]
     program = meta.section(credential, "execConfig")
     if not program:
         if kind == credentials.OIDC:

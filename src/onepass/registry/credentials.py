@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from onepass.api import errors, meta
 from onepass.api.errors import ApiError, Cause
 from onepass.api.meta import Object, Resource
-from onepass.pki import certificates, keys
+from onepass.pki import certificates, keys, lifetimes
 from onepass.registry import causes
 from onepass.registry.strategy import Actor, Concealed
 
@@ -87,6 +87,8 @@ def _take_out(obj: Object, old: Object | None, now: float) -> Concealed:
     before = meta.section(_access(old or {}), "credential")
     stored: bytes | None = b""
     if secret:
+        if given.get("renew") is True:
+            _renewable(meta.text(secret, "serviceAccountToken"), now)
         seen["fingerprint"] = _fingerprint(meta.text(given, "type"), secret, now)
         if seen["fingerprint"] != before.get("fingerprint") or seen["type"] != before.get("type"):
             stored = orjson.dumps(secret)
@@ -165,6 +167,19 @@ def _token(token: str) -> bytes:
         told = f"must be printable ASCII without spaces and line ends, at most {_TOKEN_LIMIT} bytes"
         raise _Refused(_wrong(f"{_FIELD}.serviceAccountToken", told))
     return token.encode()
+
+
+def _renewable(token: str, now: float) -> None:
+    """Refuse to promise the renewal of a token that cannot be renewed."""
+    held = lifetimes.bound(token)
+    if held is None:
+        told = (
+            "the token is no bound token of a service account, such as `kubectl create token` makes: "
+            "it cannot be renewed"
+        )
+        raise _Refused(causes.forbidden(f"{_FIELD}.renew", told))
+    if held.lifetime.ends <= now:
+        raise _Refused(_wrong(f"{_FIELD}.serviceAccountToken", "the token has ended; supply one that still holds"))
 
 
 def _pair(given: Object, now: float) -> bytes:

@@ -83,7 +83,7 @@ def _certificates(pem: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Asker:
-    """Sends the prober's requests through Envoy's unix socket."""
+    """Sends the controllers' requests to members, through Envoy's unix socket."""
 
     client: httpx2.AsyncClient
     current: CurrentPolicy
@@ -95,12 +95,22 @@ class Asker:
 
     async def ask(self, name: str, path: str) -> probe.Answer:
         """GET a path of a member. Raises OSError when Envoy does not answer."""
+        return await self._send("GET", name, path, None)
+
+    async def post(self, name: str, path: str, body: bytes) -> probe.Answer:
+        """POST JSON to a path of a member. Raises OSError when Envoy does not answer."""
+        return await self._send("POST", name, path, body)
+
+    async def _send(self, method: str, name: str, path: str, body: bytes | None) -> probe.Answer:
         target = self.current.get().targets.get(name)
         if target is None:
             return probe.Answer(503, b"", unknown=True)
         headers = {routing.MEMBER: f"member/{name}", "host": target.authority, "accept": "application/json"}
+        headers |= {"content-type": "application/json"} if body is not None else {}
         try:
-            answer = await self.client.get(f"http://envoy{target.prefix}{path}", headers=headers)
+            answer = await self.client.request(
+                method, f"http://envoy{target.prefix}{path}", headers=headers, content=body
+            )
         except httpx2.ConnectError:
             return probe.Answer(503, b"", unknown=True)  # no Envoy there yet: that says nothing of the member
         except httpx2.HTTPError as error:

@@ -23,6 +23,7 @@ from onepass.controllers.approve import Approve
 from onepass.controllers.expire import Expire
 from onepass.controllers.probe import Probe
 from onepass.controllers.publish import Publish
+from onepass.controllers.rotate import Rotate
 from onepass.controllers.sign import Sign
 from onepass.controllers.sweep import Sweep
 from onepass.controllers.used import Used
@@ -196,6 +197,7 @@ class Server:
             "aggregate": aggregate.Aggregate(self.mirror, status[aggregate.ROLES]).run(),
             "expire": Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
             "probe": Probe(self.mirror, status[clusters.RESOURCE.key], self.plane.peer, asker.ask).run(),
+            "rotate": self._rotate(status[clusters.RESOURCE.key], asker).run(),
             "sweep": Sweep(self.stores).run(),
             **({"audit": audit.run(), "used": self._used(audit, status[passes.RESOURCE.key])} if audit else {}),
             "trust": self.keeper.run(),
@@ -255,6 +257,9 @@ class Server:
             concurrency=os.cpu_count() or 2,
             stdout=self.settings.audit_path == auditlog.STDOUT,
         )
+
+    def _rotate(self, status: Statuses, asker: Asker) -> Rotate:
+        return Rotate(self.mirror, self.stores[clusters.RESOURCE.key], status, asker.post)
 
     async def _used(self, audit: AuditFile, status: Statuses) -> None:
         """Keep `lastUsed` of passes by the audit log, when that is a file."""

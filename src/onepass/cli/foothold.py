@@ -1,0 +1,115 @@
+"""What `onepass cluster join` puts into a member: a service account, and the rights that it needs there.
+
+Everything is in a namespace of its own, or named after it, and labelled, so that it can be told apart and taken away.
+"""
+
+from dataclasses import dataclass
+
+from onepass.api.meta import Object
+
+ACCOUNT = "onepass"
+NAMESPACE = "onepass-system"
+ROLE = "cluster-admin"
+CLUSTER = "onepass.karpor.io/cluster"  # an annotation on the namespace: which Cluster it belongs to
+JOINED = "onepass.karpor.io/namespace"  # an annotation on the Cluster: where in the member its account is
+LABELS: Object = {"app.kubernetes.io/managed-by": "onepass"}
+
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_RBAC_VERSION = "rbac.authorization.k8s.io/v1"
+
+# As whom a request comes in the mode Impersonate: k8s.io/apiserver/pkg/endpoints/filters/impersonation asks for
+# `impersonate` on each of them. Beside uids, the resources of authentication.k8s.io are userextras/KEY for every KEY,
+# and RBAC has no other way to say that.
+_IMPERSONATE: list[Object] = [
+    {"apiGroups": [""], "resources": ["users", "groups", "serviceaccounts"], "verbs": ["impersonate"]},
+    {"apiGroups": ["authentication.k8s.io"], "resources": ["*"], "verbs": ["impersonate"]},
+    {"nonResourceURLs": ["/version"], "verbs": ["get"]},  # what the gateway itself asks
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Foothold:
+    """`role` is a ClusterRole of the member, "" for no more than impersonating users."""
+
+    cluster: str
+    namespace: str
+    role: str
+
+    @property
+    def binding(self) -> str:
+        """The name of what is cluster-scoped."""
+        return f"onepass:{self.namespace}"
+
+    @property
+    def home(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}"
+
+    @property
+    def token(self) -> str:
+        return f"{self.home}/serviceaccounts/{ACCOUNT}/token"
+
+    def objects(self) -> list[tuple[str, Object]]:
+        """The collection and the object of each, in the order in which they are made."""
+        account: Object = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.namespace}
+        made = [
+            (
+                "/api/v1/namespaces",
+                _object("v1", "Namespace", self.namespace, {"annotations": {CLUSTER: self.cluster}}),
+            ),
+            (
+                f"{self.home}/serviceaccounts",
+                _object("v1", "ServiceAccount", ACCOUNT) | {"automountServiceAccountToken": False},
+            ),
+            (
+                f"{_RBAC}/namespaces/{self.namespace}/roles",
+                _object(_RBAC_VERSION, "Role", ACCOUNT)
+                | {
+                    "rules": [
+                        {
+                            "apiGroups": [""],
+                            "resources": ["serviceaccounts/token"],
+                            "resourceNames": [ACCOUNT],
+                            "verbs": ["create"],
+                        }
+                    ]
+                },
+            ),
+            (
+                f"{_RBAC}/namespaces/{self.namespace}/rolebindings",
+                _bound(_object(_RBAC_VERSION, "RoleBinding", ACCOUNT), "Role", ACCOUNT, account),
+            ),
+        ]
+        if not self.role:
+            rules: Object = {"rules": [*_IMPERSONATE]}
+            made.append((f"{_RBAC}/clusterroles", _object(_RBAC_VERSION, "ClusterRole", self.binding) | rules))
+        binding = _object(_RBAC_VERSION, "ClusterRoleBinding", self.binding)
+        made.append(
+            (f"{_RBAC}/clusterrolebindings", _bound(binding, "ClusterRole", self.role or self.binding, account))
+        )
+        return made
+
+    def paths(self) -> list[str]:
+        """What there is to take away, in its order: first what gives rights, last what holds the rest."""
+        cluster_scoped = [f"{_RBAC}/{kind}/{self.binding}" for kind in ("clusterrolebindings", "clusterroles")]
+        return [*cluster_scoped, f"{self.home}/serviceaccounts/{ACCOUNT}", self.home]
+
+
+def role_path(role: str) -> str:
+    return f"{_RBAC}/clusterroles/{role}"
+
+
+def token_request(seconds: int) -> Object:
+    return {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "spec": {"expirationSeconds": seconds},
+    }
+
+
+def _object(version: str, kind: str, name: str, metadata: Object | None = None) -> Object:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": {**LABELS}, **(metadata or {})}}
+
+
+def _bound(binding: Object, kind: str, role: str, account: Object) -> Object:
+    reference: Object = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role}
+    return binding | {"roleRef": reference, "subjects": [account]}

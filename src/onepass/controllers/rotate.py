@@ -1,0 +1,265 @@
+"""Renews the tokens of members before they end, and tells in `Cluster.status` until when each credential holds.
+
+A new token is asked for with the present one, through Envoy like every request to a member, so that Python never holds
+a connection that carries a credential. The old one stays valid until its end: no request fails in between.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+import structlog
+
+from onepass.api import meta
+from onepass.api.errors import ApiError
+from onepass.api.meta import JSON, Object
+from onepass.controllers import conditions, feed
+from onepass.controllers.conditions import Condition
+from onepass.controllers.loop import Loop
+from onepass.controllers.probe import CLUSTERS, Answer
+from onepass.pki import lifetimes
+from onepass.pki.lifetimes import BoundToken, Lifetime
+
+REQUESTED = "onepass.karpor.io/rotate"  # an annotation: renew now. It goes when that is done.
+CONDITION = "CredentialValid"
+RETRY_SECONDS = (5.0, 300.0)  # the first and the longest pause after a renewal that failed
+_SHARE, _SPREAD = 0.8, 0.05  # renewed when this share of the lifetime has passed, or a little less: not all at once
+_DAY = 86400.0
+_SHORTEST, _LONGEST = 600, 1 << 32  # seconds that a TokenRequest may ask for
+
+log = structlog.get_logger(__name__)
+
+Post = Callable[[str, str, bytes], Awaitable[Answer]]  # (cluster name, inner path, JSON) -> answer, through Envoy
+
+
+class Secrets(Protocol):
+    """Where the write-only part of a cluster is read; raises ValueError when it cannot be unsealed."""
+
+    async def secret(self, name: str, uid: str) -> bytes | None: ...
+
+
+class Clusters(Protocol):
+    """Writes clusters: their status, or the rest. Raises ApiError for what the registry refuses."""
+
+    async def write(self, name: str, uid: str, status: Callable[[Object], Object]) -> None: ...
+
+    async def change(self, name: str, uid: str, change: Callable[[Object], Object]) -> None: ...
+
+
+class NotRenewed(Exception):
+    """The text is the end of a sentence about why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is stored for a member. `what` names it in sentences."""
+
+    what: str
+    lifetime: Lifetime | None = None
+    bound: BoundToken | None = None
+
+
+def held(secret: bytes | None) -> Held | None:
+    """None for a member without a credential. Raises ValueError for what the registry never stored."""
+    if not secret:
+        return None
+    said: JSON = json.loads(secret)
+    parts = said if isinstance(said, dict) else {}
+    token = meta.text(parts, "serviceAccountToken")
+    if token:
+        return Held("token", lifetimes.of_token(token), lifetimes.bound(token))
+    from_certificate = lifetimes.of_certificate(_pem(meta.text(meta.section(parts, "x509"), "certificate")))
+    return Held("client certificate", from_certificate)
+
+
+def due(cluster: Object, lifetime: Lifetime) -> float:
+    """When to renew, in Unix seconds; the same for the same credential, however often it is asked."""
+    seed = hashlib.sha256(f"{meta.uid(cluster)}/{_fingerprint(cluster)}".encode()).digest()
+    return lifetime.at(_SHARE - _SPREAD * int.from_bytes(seed[:4], "big") / 2**32)
+
+
+def told(credential: Held, now: float, renews: bool, failure: str = "") -> Condition:
+    """What is said of a credential."""
+    if credential.lifetime is None:
+        if failure:
+            return Condition(CONDITION, True, "RenewalFails", f"the {credential.what} is not renewed: {failure}")
+        return Condition(CONDITION, True, "NoEnd", f"the {credential.what} does not say when it ends")
+    ends = credential.lifetime.ends
+    moment = f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M} UTC"
+    because = f"; it is not renewed: {failure}" if failure else ""
+    if ends <= now:
+        what_to_do = because or "; give the gateway a new one: onepass cluster rotate NAME --kubeconfig FILE"
+        return Condition(CONDITION, False, "Expired", f"the {credential.what} ended {moment}{what_to_do}")
+    days = int((ends - now) // _DAY)
+    left = f"{days} days left" if days > 1 else ("1 day left" if days else "less than a day left")
+    reason = "RenewalFails" if failure else "Valid"
+    ending = because or ("; it is renewed before that" if renews else "")
+    return Condition(CONDITION, True, reason, f"the {credential.what} ends {moment}, {left}{ending}")
+
+
+@dataclass(slots=True)
+class Rotate:
+    """The controller. Several replicas may run it: of two new tokens the first one that is written is kept."""
+
+    objects: feed.Objects
+    secrets: Secrets
+    clusters: Clusters
+    post: Post
+    clock: Callable[[], float] = time.time
+    concurrency: int = 16
+    _failures: dict[str, int] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        loop = Loop("rotate", self.reconcile, workers=self.concurrency)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(loop.run())
+            group.create_task(feed.follow(self.objects, CLUSTERS, loop, _version))
+
+    async def reconcile(self, name: str) -> float | None:
+        """Look at one member; returns after how many seconds to look again."""
+        cluster = self.objects.get(CLUSTERS, name)
+        if cluster is None:
+            self._failures.pop(name, None)
+            return None
+        try:
+            credential = held(await self.secrets.secret(name, meta.uid(cluster)))
+        except ValueError as error:
+            unreadable = Condition(CONDITION, False, "Unreadable", f"the stored credential cannot be read: {error}")
+            await self._tell(cluster, unreadable)
+            return RETRY_SECONDS[1]
+        if credential is None:
+            await self._tell(cluster, None)
+            return None
+        return await self._kept_up(name, cluster, credential)
+
+    async def _kept_up(self, name: str, cluster: Object, credential: Held) -> float | None:
+        renews, failure, now = _credential(cluster).get("renew") is True, "", self.clock()
+        when = due(cluster, credential.lifetime) if renews and credential.lifetime else None
+        if renews and (when is None or when <= now or REQUESTED in meta.annotations(cluster)):
+            try:
+                await self._renew(name, cluster, credential)
+            except NotRenewed as error:
+                failure = str(error)
+                log.warning("a credential is not renewed", cluster=name, error=failure)
+            else:
+                self._failures.pop(name, None)
+                return None  # what was written brings the member here again
+        await self._tell(cluster, told(credential, now, renews, failure))
+        if failure:
+            self._failures[name] = self._failures.get(name, 0) + 1
+            first, longest = RETRY_SECONDS
+            pause = min(longest, first * 2.0 ** min(self._failures[name] - 1, 10))
+            return pause * random.uniform(0.75, 1.25)  # noqa: S311  spreads what failed together
+        return _next_look(credential.lifetime, when, now)
+
+    async def _renew(self, name: str, cluster: Object, credential: Held) -> None:
+        """Raises NotRenewed."""
+        if credential.bound is None:
+            raise NotRenewed("it is no bound token of a service account")
+        token = await self._requested(name, credential.bound)
+        before = _fingerprint(cluster)
+
+        def swapped(current: Object) -> Object:
+            given = _credential(current)
+            if given.get("fingerprint") != before:
+                return current  # somebody was faster, or has registered another credential
+            given["serviceAccountToken"] = token
+            annotations = meta.section(meta.section(current, "metadata"), "annotations")
+            annotations.pop(REQUESTED, None)
+            return current
+
+        try:
+            await self.clusters.change(name, meta.uid(cluster), swapped)
+        except ApiError as refused:
+            raise NotRenewed(f"the new token cannot be stored: {refused.message}") from refused
+        log.info("a credential is renewed", cluster=name)
+
+    async def _requested(self, name: str, bound: BoundToken) -> str:
+        """A new token for the same account and as long a time. Raises NotRenewed."""
+        seconds = max(_SHORTEST, min(_LONGEST, bound.lifetime.seconds))
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        }
+        path = f"/api/v1/namespaces/{bound.namespace}/serviceaccounts/{bound.account}/token"
+        try:
+            answer = await self.post(name, path, json.dumps(request).encode())
+        except (OSError, TimeoutError) as error:
+            raise NotRenewed(f"the member does not answer: {error or 'too late'}") from error
+        status = _object(answer.body)
+        account = f"service account {bound.namespace}/{bound.account}"
+        if answer.unknown:
+            raise NotRenewed("the data plane does not know the member")
+        if answer.code == 401:
+            raise NotRenewed("the member refuses the present token; join it again: onepass cluster rotate NAME -f FILE")
+        if answer.code == 403:
+            raise NotRenewed(f"{account} may not make tokens for itself: give it `create` on serviceaccounts/token")
+        if answer.code == 404:
+            raise NotRenewed(f"{account} is gone from the member")
+        if answer.code not in (200, 201):
+            raise NotRenewed(f"the member answered {answer.code} {_said(meta.text(status, 'message'))}".strip())
+        token = meta.text(meta.section(status, "status"), "token")
+        new = lifetimes.bound(token)
+        if new is None or (new.namespace, new.account) != (bound.namespace, bound.account):
+            raise NotRenewed("the member did not answer with a token of the same service account")
+        if new.lifetime.ends <= self.clock():
+            raise NotRenewed("the member gave a token that has ended already; compare the clocks")
+        return token
+
+    async def _tell(self, cluster: Object, condition: Condition | None) -> None:
+        def applied(status: Object) -> Object:
+            before = status.get("conditions")
+            if condition is None:
+                found = conditions.without(before, CONDITION)
+                return status if not before or found == before else {**status, "conditions": found}
+            return {**status, "conditions": conditions.merged(before, self.clock(), condition)}
+
+        status = meta.section(cluster, "status")
+        if applied(status) != status:
+            await self.clusters.write(meta.name(cluster), meta.uid(cluster), applied)
+
+
+def _next_look(lifetime: Lifetime | None, when: float | None, now: float) -> float | None:
+    """When the days that are left change, or it is time to renew, whatever comes first."""
+    if lifetime is None or lifetime.ends <= now:
+        return None
+    changes = (lifetime.ends - now) % _DAY + 1.0
+    return max(1.0, min(changes, when - now)) if when is not None else changes
+
+
+def _version(cluster: Object) -> object:
+    return meta.section(cluster, "metadata").get("generation"), meta.annotations(cluster).get(REQUESTED)
+
+
+def _credential(cluster: Object) -> Object:
+    return meta.section(meta.section(meta.section(cluster, "spec"), "access"), "credential")
+
+
+def _fingerprint(cluster: Object) -> str:
+    return meta.text(_credential(cluster), "fingerprint")
+
+
+def _object(content: bytes) -> Object:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _said(text: str) -> str:
+    """What a member says, as far as it is worth a place in a sentence."""
+    return "".join(c for c in text if c.isprintable())[:200]
+
+
+def _pem(encoded: str) -> bytes:
+    return base64.b64decode(encoded)

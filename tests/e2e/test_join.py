@@ -1,0 +1,356 @@
+"""Joining a member by an account of the gateway's own, renewing its credential under load, and leaving again."""
+
+import base64
+import json
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trustme
+import typer.testing
+import yaml
+from tests.e2e.conftest import Gateway
+from tests.e2e.sandbox.members import Member as Kubectl
+from tests.e2e.sandbox.members import Running, eventually
+from tests.programs import golang, kubemembers
+
+from onepass.api import meta
+from onepass.api.meta import Object
+from onepass.cli import client, main
+from onepass.cli.failure import Failure
+
+pytestmark = pytest.mark.e2e
+
+ACCOUNT = "system:serviceaccount:onepass-system:onepass"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member, and its administrator's kubeconfig and kubectl."""
+
+    endpoint: str
+    ca: str
+    config: Path
+    kubectl: Kubectl
+    kubernetes: bool
+
+    def altered(self, path: Path, user: Mapping[str, object] | None = None, **cluster: object) -> Path:
+        """A kubeconfig with another user, or with other fields of its cluster; None takes a field away."""
+        config = yaml.safe_load(self.config.read_text())
+        entry = config["clusters"][0]["cluster"]
+        for key, value in cluster.items():
+            entry.pop(key.replace("_", "-"), None)
+            if value is not None:
+                entry[key.replace("_", "-")] = value
+        if user is not None:
+            config["users"][0]["user"] = dict(user)
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+
+@pytest.fixture(scope="module", params=["kubernetes", "sandbox"])
+def member(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+    """Kubernetes' own kube-apiserver, and a sandbox member."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with ExitStack() as stack:
+        if request.param == "kubernetes":
+            try:
+                kube = stack.enter_context(kubemembers.running(folder))
+            except golang.GoMissing as missing:
+                pytest.skip(str(missing))
+            found = kube.endpoint, kube.ca, kube.certificate, kube.key
+        else:
+            access = stack.enter_context(Running(folder)).access
+            assert access is not None
+            found = access.endpoint, access.ca.decode(), access.certificate.decode(), access.private_key.decode()
+        endpoint, ca, certificate, key = found
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "admin",
+            "contexts": [{"name": "admin", "context": {"cluster": "it", "user": "admin"}}],
+            "clusters": [{"name": "it", "cluster": {"server": endpoint, "certificate-authority-data": b64(ca)}}],
+            "users": [
+                {"name": "admin", "user": {"client-certificate-data": b64(certificate), "client-key-data": b64(key)}}
+            ],
+        }
+        config = folder / "admin.yaml"
+        config.write_text(yaml.safe_dump(document))
+        yield Member(endpoint, ca, config, Kubectl(folder, config.read_text()), request.param == "kubernetes")
+
+
+@pytest.fixture(scope="module")
+def api(gateway: Gateway) -> Iterator[client.Gateway]:
+    with client.Gateway(gateway.kubeconfig) as asked:
+        yield asked
+
+
+def b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def onepass(gateway: Gateway, *arguments: str) -> str:
+    """The command, in this process; raises Failure as it does."""
+    done = typer.testing.CliRunner().invoke(
+        main.app, ["--kubeconfig", str(gateway.kubeconfig), *arguments], env={"NO_COLOR": "1"}
+    )
+    if done.exception is not None:
+        raise done.exception
+    return str(done.stdout)
+
+
+def refused(gateway: Gateway, *arguments: str) -> Failure:
+    with pytest.raises(Failure) as caught:
+        onepass(gateway, *arguments)
+    return caught.value
+
+
+def traces(member: Member) -> list[str]:
+    """What of OnePass is in the member."""
+    kinds = ("namespaces", "clusterroles", "clusterrolebindings")
+    found = [
+        member.kubectl("get", kind, "-l", "app.kubernetes.io/managed-by=onepass", "-o", "name").split()
+        for kind in kinds
+    ]
+    return [each for names in found for each in names]
+
+
+def clean(gateway: Gateway, member: Member, name: str) -> None:
+    eventually(lambda: traces(member) == [])
+    assert name not in onepass(gateway, "cluster", "list", "-o", "json")
+
+
+def credential(api: client.Gateway, name: str) -> Object:
+    cluster = api.get(f"{client.CLUSTERS}/{name}")
+    return meta.section(meta.section(meta.section(cluster, "spec"), "access"), "credential")
+
+
+@dataclass
+class Load:
+    """Requests to a member without a pause."""
+
+    api: client.Gateway
+    path: str
+    sent: int = 0
+    failed: list[str] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def running(self) -> Iterator["Load"]:
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        try:
+            yield self
+            eventually(lambda: self.sent > 20)
+        finally:
+            self._stop.set()
+            thread.join(30)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                code, text = self.api.raw(self.path)
+            except Failure as failure:
+                self.failed.append(failure.what)
+            else:
+                self.failed += [] if code == 200 else [f"{code} {text[:200]}"]
+            self.sent += 1
+
+    def more(self) -> None:
+        """Returns when many more have been sent."""
+        goal = self.sent + 20
+        eventually(lambda: self.sent >= goal)
+
+
+def test_a_member_is_joined_rotated_under_load_and_left(
+    gateway: Gateway, api: client.Gateway, member: Member, tmp_path: Path
+) -> None:
+    said = onepass(gateway, "cluster", "join", "joined", "--kubeconfig", str(member.config), "--label", "a=b")
+    try:
+        assert "joined is joined and healthy" in said
+        assert f"comes as {ACCOUNT}, which has cluster-admin" in said
+        first = credential(api, "joined")
+        assert (first["type"], first["renew"]) == ("ServiceAccountToken", True)
+        with Load(
+            api, f"{client.CLUSTERS}/joined/proxy/api/v1/namespaces/onepass-system/serviceaccounts"
+        ).running() as load:
+            load.more()
+            assert "has a new credential" in onepass(gateway, "cluster", "rotate", "joined")
+            renewed = credential(api, "joined")
+            assert renewed["fingerprint"] != first["fingerprint"]
+            assert client.CLUSTERS and "onepass.karpor.io/rotate" not in json.dumps(
+                api.get(f"{client.CLUSTERS}/joined")
+            )
+            load.more()
+            other = trustme.CA().cert_pem.bytes().decode()
+            both = member.altered(tmp_path / "both", certificate_authority_data=b64(other + member.ca))
+            onepass(gateway, "cluster", "rotate", "joined", "--kubeconfig", str(both), "--token-duration", "1h")
+            load.more()
+            third = credential(api, "joined")
+            assert third["fingerprint"] != renewed["fingerprint"]
+            assert third["renew"] is True
+            back = str(member.config)
+            onepass(gateway, "cluster", "rotate", "joined", "--kubeconfig", back)
+            load.more()
+        assert load.failed == []
+
+        def told() -> bool:
+            shown = api.get(f"{client.CLUSTERS}/joined")
+            listed = meta.section(shown, "status").get("conditions")
+            return "days left; it is renewed before that" in json.dumps(listed)
+
+        eventually(told)
+    finally:
+        left = onepass(gateway, "cluster", "leave", "joined", "--kubeconfig", str(member.config))
+    assert "Cluster joined is removed" in left
+    clean(gateway, member, "joined")
+    again = refused(gateway, "cluster", "leave", "joined", "--kubeconfig", str(member.config))
+    assert "nothing of it in the member" in again.what
+
+
+def test_to_impersonate_the_account_may_do_nothing_else(gateway: Gateway, member: Member) -> None:
+    onepass(gateway, "cluster", "join", "named", "-f", str(member.config), "--impersonate", "--namespace", "gate")
+    account = "system:serviceaccount:gate:onepass"
+    try:
+        may = {
+            ("impersonate", "users"): "yes",
+            ("impersonate", "groups"): "yes",
+            ("impersonate", "serviceaccounts"): "yes",
+            ("impersonate", "uids.authentication.k8s.io"): "yes",
+            ("get", "/version"): "yes",
+            ("get", "secrets"): "no",
+            ("list", "pods"): "no",
+            ("create", "clusterrolebindings.rbac.authorization.k8s.io"): "no",
+            ("get", "users"): "no",
+        }
+        asked = {
+            key: member.kubectl.run("auth", "can-i", *key, f"--as={account}", check=False).stdout.strip() for key in may
+        }
+        assert asked == may
+        for other, answer in (("onepass", "yes"), ("default", "no")):
+            done = member.kubectl.run(
+                *("auth", "can-i", "create", f"serviceaccounts/{other}", "--subresource=token", "-n", "gate"),
+                f"--as={account}",
+                check=False,
+            )
+            assert done.stdout.strip() == answer
+        onepass(gateway, "cluster", "rotate", "named")  # with these rights alone
+    finally:
+        onepass(gateway, "cluster", "leave", "named", "-f", str(member.config))
+    clean(gateway, member, "named")
+
+
+PLUGIN = """import json, os, sys
+asked = json.loads(os.environ["KUBERNETES_EXEC_INFO"])
+assert asked["kind"] == "ExecCredential"
+status = json.load(open(sys.argv[1]))
+print(json.dumps({"apiVersion": asked["apiVersion"], "kind": "ExecCredential", "status": status}))
+"""
+
+
+def test_a_cloud_s_program_may_log_the_administrator_in(gateway: Gateway, member: Member, tmp_path: Path) -> None:
+    user = yaml.safe_load(member.config.read_text())["users"][0]["user"]
+    pair = {
+        "clientCertificateData": base64.b64decode(user["client-certificate-data"]).decode(),
+        "clientKeyData": base64.b64decode(user["client-key-data"]).decode(),
+    }
+    (tmp_path / "status").write_text(json.dumps(pair))
+    (tmp_path / "plugin").write_text(PLUGIN)
+    program = {
+        "apiVersion": "client.authentication.k8s.io/v1beta1",
+        "command": sys.executable,
+        "args": [str(tmp_path / "plugin"), str(tmp_path / "status")],
+        "interactiveMode": "IfAvailable",
+    }
+    config = member.altered(tmp_path / "config", {"exec": program})
+    onepass(gateway, "cluster", "join", "cloud", "--kubeconfig", str(config), "--role", "view")
+    assert "clusterrolebinding.rbac.authorization.k8s.io/onepass:onepass-system" in traces(member)
+    onepass(gateway, "cluster", "leave", "cloud", "--kubeconfig", str(config))
+    clean(gateway, member, "cloud")
+
+
+def test_what_cannot_be_joined_is_told_and_leaves_nothing(gateway: Gateway, member: Member, tmp_path: Path) -> None:
+    other = trustme.CA()
+    leaf = other.issue_cert(common_name="stranger", not_after=None)
+    stranger = {
+        "client-certificate-data": b64(leaf.cert_chain_pems[0].bytes().decode()),
+        "client-key-data": b64(leaf.private_key_pem.bytes().decode()),
+    }
+    program = {"apiVersion": "client.authentication.k8s.io/v1", "command": sys.executable, "args": ["-c", "print(1)"]}
+    cases: list[tuple[str, Path, tuple[str, ...]]] = [
+        ("cannot be reached", member.altered(tmp_path / "1", server="https://127.0.0.1:1"), ()),
+        (
+            "is not trusted",
+            member.altered(tmp_path / "2", certificate_authority_data=b64(other.cert_pem.bytes().decode())),
+            (),
+        ),
+        (
+            "insecure-skip-tls-verify",
+            member.altered(tmp_path / "3", certificate_authority_data=None, insecure_skip_tls_verify=True),
+            (),
+        ),
+        ("auth-provider", member.altered(tmp_path / "4", {"auth-provider": {"name": "gcp"}}), ()),
+        ("does not know its user", member.altered(tmp_path / "5", {"token": "wrong"}), ()),
+        ("does not know its user|cannot be reached", member.altered(tmp_path / "6", stranger), ()),
+        ("did not answer with an ExecCredential", member.altered(tmp_path / "7", {"exec": program}), ()),
+        ("cannot be run", member.altered(tmp_path / "8", {"exec": program | {"command": "/absent"}}), ()),
+        (
+            "failed with exit status 3",
+            member.altered(tmp_path / "9", {"exec": program | {"args": ["-c", "exit(3)"]}}),
+            (),
+        ),
+        (
+            "which Kubernetes itself has removed",
+            member.altered(
+                tmp_path / "10", {"exec": program | {"apiVersion": "client.authentication.k8s.io/v1alpha1"}}
+            ),
+            (),
+        ),
+        ("no ClusterRole absent", member.config, ("--role", "absent")),
+        ("at least ten minutes", member.config, ("--token-duration", "5m")),
+        ("no role but", member.config, ("--role", "view", "--impersonate")),
+        ("is not a label", member.config, ("--label", "x")),
+        ("leads to this gateway itself", member.altered(tmp_path / "11", server=gateway.url), ()),
+    ]
+    for told, config, options in cases:
+        error = refused(gateway, "cluster", "join", "bad", "--kubeconfig", str(config), *options)
+        assert any(each in error.what for each in told.split("|")), (told, error.what)
+    assert "registered already" in refused(gateway, "cluster", "join", "sandbox-1", "-f", str(member.config)).what
+    clean(gateway, member, "bad")
+
+
+def test_what_was_made_is_taken_back_when_it_cannot_be_finished(
+    gateway: Gateway, member: Member, tmp_path: Path
+) -> None:
+    """By an administrator who may do everything but bind roles for the whole cluster, which comes last."""
+    kubectl = member.kubectl
+    kubectl("create", "serviceaccount", "helper", "-n", "default")
+    kinds = "namespaces,serviceaccounts,serviceaccounts/token,roles,rolebindings,clusterroles"
+    kubectl("create", "clusterrole", "helping", "--verb=get,create,delete", f"--resource={kinds}")
+    kubectl("create", "clusterrolebinding", "helping", "--clusterrole=helping", "--serviceaccount=default:helper")
+    config = member.altered(tmp_path / "config", {"token": kubectl("create", "token", "helper").strip()})
+    error = refused(gateway, "cluster", "join", "half", "--kubeconfig", str(config))
+    assert "may not do this on the member" in error.what
+    assert "clusterrolebindings" in error.what
+    clean(gateway, member, "half")
+
+
+def test_nothing_of_somebody_else_is_taken_over_or_away(gateway: Gateway, member: Member) -> None:
+    kubectl = member.kubectl
+    kubectl("create", "namespace", "theirs")
+    error = refused(gateway, "cluster", "join", "mine", "-f", str(member.config), "--namespace", "theirs")
+    assert "has a Namespace theirs already" in error.what
+    error = refused(gateway, "cluster", "leave", "mine", "-f", str(member.config), "--namespace", "theirs")
+    assert "was not made by OnePass: nothing is taken away" in error.what
+    kubectl("get", "namespace", "theirs")
+    error = refused(gateway, "cluster", "leave", "sandbox-1", "-f", str(member.config))
+    assert "was not joined" in error.what
+    error = refused(gateway, "cluster", "rotate", "sandbox-1")
+    assert "cannot renew the credential of sandbox-1 by itself" in error.what
+    error = refused(gateway, "cluster", "rotate", "sandbox-1", "-f", str(member.config))
+    assert "is registered at" in error.what
+    clean(gateway, member, "mine")

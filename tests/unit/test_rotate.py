@@ -1,0 +1,238 @@
+"""When a credential is renewed, how, and what is told of it."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import jwt
+import pytest
+from tests.unit.conftest import NOW
+from tests.unit.test_registry_mirror import running
+
+from onepass.api import meta
+from onepass.api.meta import JSON, Object
+from onepass.controllers import rotate
+from onepass.controllers.probe import CLUSTERS, Answer
+from onepass.controllers.rotate import Rotate
+from onepass.pki import lifetimes
+from onepass.pki.sealing import Keyring
+from onepass.registry import clusters
+from onepass.registry.mirror import Mirror
+from onepass.registry.store import Store, Write
+from onepass.runtime.statuses import Statuses
+from onepass.storage.interface import Storage
+
+ACCOUNT = "system:serviceaccount:onepass-system:onepass"
+HOUR = 3600.0
+
+
+def token(begins: float, ends: float, subject: str = ACCOUNT) -> str:
+    return jwt.encode({"iat": int(begins), "exp": int(ends), "sub": subject}, "k" * 32)
+
+
+def cluster(secret: str, *, renew: bool = True, requested: bool = False) -> Object:
+    credential: Object = {"type": "ServiceAccountToken", "serviceAccountToken": secret}
+    annotations: Object = {rotate.REQUESTED: "now"} if requested else {}
+    return {
+        "metadata": {"name": "prod", "annotations": annotations},
+        "spec": {
+            "access": {"endpoint": "https://k8s.example", "credential": credential | ({"renew": True} if renew else {})}
+        },
+    }
+
+
+@dataclass
+class Member:
+    """Answers TokenRequests."""
+
+    code: int = 201
+    body: Callable[[], JSON] = lambda: {"status": {"token": token(NOW, NOW + 10 * HOUR)}}
+    asked: list[tuple[str, str, object]] = field(default_factory=list)
+
+    async def post(self, name: str, path: str, body: bytes) -> Answer:
+        self.asked.append((name, path, json.loads(body)))
+        return Answer(self.code, json.dumps(self.body()).encode())
+
+
+@dataclass
+class Site:
+    """A store with one cluster, and the controller on it, whose steps are made by hand."""
+
+    store: Store
+    mirror: Mirror
+    rotate: Rotate
+
+    async def step(self) -> float | None:
+        while self.mirror.get(CLUSTERS, "prod") is None or self._stale(await self.store.get("", "prod")):
+            await self.mirror.changed(self.mirror.generation)
+        return await self.rotate.reconcile("prod")
+
+    def _stale(self, stored: Object) -> bool:
+        mirrored = self.mirror.get(CLUSTERS, "prod")
+        return mirrored is None or meta.resource_version(mirrored) != meta.resource_version(stored)
+
+    async def token(self) -> str:
+        obj = await self.store.get("", "prod")
+        secret = await self.store.secret("prod", meta.uid(obj))
+        return str(json.loads(secret or b"{}")["serviceAccountToken"])
+
+    async def condition(self) -> tuple[str, str, str]:
+        listed = meta.section(await self.store.get("", "prod"), "status").get("conditions")
+        (found,) = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+        return str(found["status"]), str(found["reason"]), str(found["message"])
+
+
+@asynccontextmanager
+async def site(storage: Storage, write: Write, obj: Object, member: Member, now: float = NOW) -> AsyncGenerator[Site]:
+    store = Store(storage, clusters.strategy(), sealer=Keyring([b"k" * 32]))
+    mirror = Mirror({CLUSTERS: store})
+    # Registered while the token still held.
+    early = replace(write, actor=replace(write.actor, now=NOW - 100 * HOUR))
+    await store.create("", obj, early)
+    async with running(mirror):
+        yield Site(store, mirror, Rotate(mirror, store, Statuses(store), member.post, lambda: now))
+
+
+async def test_a_token_is_renewed_when_most_of_its_time_has_passed(storage: Storage, write: Write) -> None:
+    member, old = Member(), token(NOW - 9 * HOUR, NOW + HOUR)
+    async with site(storage, write, cluster(old), member) as it:
+        assert await it.step() is None
+        assert await it.token() != old
+        path = "/api/v1/namespaces/onepass-system/serviceaccounts/onepass/token"
+        spec = {"expirationSeconds": 10 * 3600}
+        assert member.asked == [
+            ("prod", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec})
+        ]
+        again = await it.step()
+        assert again is not None
+        assert again > 7 * HOUR
+        assert len(member.asked) == 1
+        status, reason, message = await it.condition()
+        assert (status, reason) == ("True", "Valid")
+        assert "less than a day left; it is renewed before that" in message
+
+
+async def test_a_token_is_left_alone_before(storage: Storage, write: Write) -> None:
+    member, old = Member(), token(NOW - HOUR, NOW + 9 * HOUR)
+    async with site(storage, write, cluster(old), member) as it:
+        again = await it.step()
+        assert again is not None
+        assert 6.5 * HOUR - 1 <= again <= 7 * HOUR + 1
+        assert (member.asked, await it.token()) == ([], old)
+
+
+async def test_a_token_is_renewed_at_once_on_request(storage: Storage, write: Write) -> None:
+    member, old = Member(), token(NOW - HOUR, NOW + 9 * HOUR)
+    async with site(storage, write, cluster(old, requested=True), member) as it:
+        assert await it.step() is None
+        assert await it.token() != old
+        assert rotate.REQUESTED not in meta.annotations(await it.store.get("", "prod"))
+        await it.step()
+        assert len(member.asked) == 1
+
+
+async def test_what_is_not_to_be_renewed_is_not(storage: Storage, write: Write) -> None:
+    member = Member()
+    async with site(
+        storage, write, cluster(token(NOW - 9 * HOUR, NOW + HOUR), renew=False, requested=True), member
+    ) as it:
+        await it.step()
+        assert member.asked == []
+        assert "it is renewed" not in (await it.condition())[2]
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "why"),
+    [
+        (401, {}, "refuses the present token"),
+        (403, {"message": "no"}, "may not make tokens for itself"),
+        (404, {}, "service account onepass-system/onepass is gone"),
+        (500, {"message": "broken\x1b[31m"}, "the member answered 500 broken"),
+        (201, {}, "did not answer with a token"),
+        (201, {"status": {"token": "junk"}}, "did not answer with a token"),
+        (201, {"status": {"token": token(NOW, NOW + 9, "system:serviceaccount:kube-system:onepass")}}, "of the same"),
+        (201, {"status": {"token": token(NOW - 9, NOW - 1)}}, "compare the clocks"),
+    ],
+)
+async def test_a_renewal_that_fails_is_told_and_tried_again(
+    storage: Storage, write: Write, code: int, body: JSON, why: str
+) -> None:
+    member, old = Member(code, lambda: body), token(NOW - 9 * HOUR, NOW + HOUR)
+    async with site(storage, write, cluster(old), member) as it:
+        pauses = [await it.step() for _ in range(3)]
+        assert [pause is not None and 0.7 <= pause / 5 / 2**n <= 1.3 for n, pause in enumerate(pauses)] == [True] * 3
+        status, reason, message = await it.condition()
+        assert (status, reason) == ("True", "RenewalFails")
+        assert why in message
+        assert "\x1b" not in message
+        assert await it.token() == old
+        member.code, member.body = 201, Member().body
+        await it.step()
+        await it.step()
+        assert (await it.condition())[1] == "Valid"
+
+
+async def test_of_two_that_renew_the_first_is_kept(storage: Storage, write: Write) -> None:
+    member = Member()
+    async with site(storage, write, cluster(token(NOW - 9 * HOUR, NOW + HOUR)), member) as it:
+        first, second = token(NOW, NOW + 10 * HOUR), token(NOW, NOW + 11 * HOUR)
+
+        async def overtaken(name: str, path: str, body: bytes) -> Answer:
+            def faster(obj: Object) -> Object:
+                access = meta.section(meta.section(obj, "spec"), "access")
+                meta.section(access, "credential")["serviceAccountToken"] = first
+                return obj
+
+            await it.store.update("", "prod", faster, write)
+            return Answer(201, json.dumps({"status": {"token": second}}).encode())
+
+        it.rotate.post = overtaken
+        await it.step()
+        assert await it.token() == first
+
+
+@pytest.mark.parametrize(
+    ("secret", "told"),
+    [
+        (token(NOW - HOUR, NOW - 60), ("False", "Expired")),
+        (token(NOW - HOUR, NOW + 60), ("True", "Valid")),
+        ("no-jwt", ("True", "NoEnd")),
+    ],
+)
+async def test_every_credential_is_told_of(storage: Storage, write: Write, secret: str, told: tuple[str, str]) -> None:
+    async with site(storage, write, cluster(secret, renew=False), Member()) as it:
+        await it.step()
+        assert (await it.condition())[:2] == told
+
+
+async def test_the_loop_renews_by_itself(storage: Storage, write: Write) -> None:
+    old = token(NOW - 9 * HOUR, NOW + HOUR)
+    async with site(storage, write, cluster(old), Member()) as it:
+        task = asyncio.create_task(it.rotate.run())
+        try:
+            async with asyncio.timeout(10):
+                while await it.token() == old:
+                    await it.mirror.changed(it.mirror.generation)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("claims", "bound"),
+    [
+        ({"iat": 1, "exp": 9, "sub": ACCOUNT}, True),
+        ({"exp": 9, "sub": ACCOUNT}, False),
+        ({"iat": 1, "sub": ACCOUNT}, False),
+        ({"iat": 1, "exp": 9, "sub": "system:serviceaccount:a/../../x:b"}, False),
+        ({"iat": 1, "exp": 9, "sub": "system:serviceaccount:a:b/../c"}, False),
+        ({"iat": 1, "exp": 9, "sub": "system:serviceaccount:a:b\n"}, False),
+        ({"iat": 9, "exp": 1, "sub": ACCOUNT}, False),
+        ({"iat": True, "exp": 10**18, "sub": ACCOUNT}, False),
+        ({"iat": 1, "exp": 9, "sub": "jane"}, False),
+    ],
+)
+def test_only_bound_tokens_of_service_accounts_can_be_renewed(claims: dict[str, object], bound: bool) -> None:
+    assert (lifetimes.bound(jwt.encode(claims, "k" * 32)) is not None) is bound
