@@ -46,9 +46,9 @@ def add(
 ) -> None:
     """Register one member cluster, and tell whether the gateway reaches it.
 
-    The credential of the context goes to the gateway, which seals it and never shows it again. A member that the gateway
-    does not get through to is not registered, unless with --no-wait. Better than a person's credential is an account of
-    the gateway's own: onepass cluster join.
+    The credential of the context goes to the gateway, which seals it and never shows it again. A member that the
+    gateway does not get through to is not registered, unless with --no-wait.
+    Better than a person's credential is an account of the gateway's own: onepass cluster join.
     Name the gateway's own kubeconfig before the command: onepass --kubeconfig FILE cluster add ...
 
     [bold]Examples[/]
@@ -219,7 +219,8 @@ def remove(
 ) -> None:
     """Take member clusters away, with the credentials that the gateway holds for them.
 
-    The members themselves are not touched (onepass cluster leave cleans up in a joined one). Passes that name them stay, and grant nothing there any more.
+    The members themselves are not touched: what `join` has made there, `onepass cluster leave` takes away. Passes that
+    name them stay, and grant nothing there any more.
 
     [bold]Example[/]
 
@@ -243,7 +244,7 @@ def remove(
                 output.say(f"{safe(name)} is removed, and its credential with it.")
                 if joined:
                     output.note(
-                        f"[yellow]note:[/] its service account is still in the member; an administrator of it takes that "
+                        f"[yellow]note:[/] its service account is still in the member; take it "
                         f"away by: onepass cluster leave {safe(name)} --kubeconfig FILE"
                     )
     if missing:

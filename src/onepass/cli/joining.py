@@ -121,7 +121,17 @@ class Join:
 
 def issue(member: Member, ground: Foothold, seconds: int) -> str:
     """A bound token of the account. Raises Failure, also for a member that gives none that OnePass could renew."""
-    answer = member.create(ground.token, foothold.token_request(seconds))
+    try:
+        answer = member.create(ground.token, foothold.token_request(seconds))
+    except Refused as refused:
+        if refused.code != 404:
+            raise
+        told = (
+            f"the member makes no token for {ground.namespace}/{foothold.ACCOUNT}: the account is gone, or it has no "
+        )
+        raise Failure(
+            f"{told}TokenRequest API", "leave and join the member again; sandbox members cannot be joined"
+        ) from refused
     token = meta.text(meta.section(answer, "status"), "token")
     held = lifetimes.bound(token)
     if held is None:
