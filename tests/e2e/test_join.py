@@ -219,40 +219,44 @@ def test_a_member_is_joined_rotated_under_load_and_left(
     assert "nothing of it in the member" in again.what
 
 
+def review(account: str, verb: str, resource: str) -> Object:
+    """`resource` as GROUP/RESOURCE/SUBRESOURCE:NAME, or the path of what is no resource."""
+    spec: Object = {"user": account}
+    if resource.startswith("/"):
+        spec["nonResourceAttributes"] = {"verb": verb, "path": resource}
+    else:
+        kind, _, name = resource.partition(":")
+        group, plural, sub = kind.split("/")
+        attributes: Object = {"verb": verb, "resource": plural, "subresource": sub, "name": name, "namespace": "gate"}
+        spec["resourceAttributes"] = attributes | {"group": "" if group == "core" else group}
+    return {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+
+
 def test_to_impersonate_the_account_may_do_nothing_else(gateway: Gateway, member: Member) -> None:
     onepass(gateway, "cluster", "join", "named", "-f", str(member.config), "--impersonate", "--namespace", "gate")
-    account = "system:serviceaccount:gate:onepass"
+    authentication = "authentication.k8s.io"
+    may = {
+        ("impersonate", "core/users/"): True,
+        ("impersonate", "core/groups/"): True,
+        ("impersonate", "core/serviceaccounts/"): True,
+        ("impersonate", f"{authentication}/uids/"): True,
+        ("impersonate", f"{authentication}/userextras/scopes"): True,
+        ("get", "/version"): True,
+        ("create", "core/serviceaccounts/token:onepass"): True,
+        ("create", "core/serviceaccounts/token:default"): False,
+        ("get", "core/serviceaccounts/:onepass"): False,
+        ("get", "core/secrets/"): False,
+        ("list", "core/pods/"): False,
+        ("create", "rbac.authorization.k8s.io/clusterrolebindings/"): False,
+        ("create", f"{authentication}/tokenreviews/"): False,
+        ("get", "/metrics"): False,
+    }
     try:
-        may = {
-            ("impersonate", "users"): "yes",
-            ("impersonate", "groups"): "yes",
-            ("impersonate", "serviceaccounts"): "yes",
-            ("get", "/version"): "yes",
-            ("get", "secrets"): "no",
-            ("list", "pods"): "no",
-            ("create", "clusterrolebindings.rbac.authorization.k8s.io"): "no",
-            ("get", "users"): "no",
-        }
-        asked = {
-            key: member.kubectl.run("auth", "can-i", *key, f"--as={account}", check=False).stdout.strip() for key in may
-        }
-        assert asked == may
-        for other, answer in (("onepass", "yes"), ("default", "no")):
-            done = member.kubectl.run(
-                *("auth", "can-i", "create", f"serviceaccounts/{other}", "--subresource=token", "-n", "gate"),
-                f"--as={account}",
-                check=False,
-            )
-            assert done.stdout.strip() == answer
-        for resource, subresource in (("uids", ""), ("userextras", "scopes")):
-            attributes: Object = {"verb": "impersonate", "group": "authentication.k8s.io", "resource": resource}
-            review = {
-                "apiVersion": "authorization.k8s.io/v1",
-                "kind": "SubjectAccessReview",
-                "spec": {"user": account, "resourceAttributes": attributes | {"subresource": subresource}},
-            }
-            answer = json.loads(member.kubectl("create", "-f", "-", "-o", "json", input=json.dumps(review)))
-            assert answer["status"]["allowed"] is True
+        account = "system:serviceaccount:gate:onepass"
+        asked = [review(account, verb, what) for verb, what in may]
+        listed = {"apiVersion": "v1", "kind": "List", "items": asked}
+        answers = json.loads(member.kubectl("create", "-f", "-", "-o", "json", input=json.dumps(listed)))["items"]
+        assert dict(zip(may, (each["status"]["allowed"] for each in answers), strict=True)) == may
         onepass(gateway, "cluster", "rotate", "named")  # with these rights alone
     finally:
         onepass(gateway, "cluster", "leave", "named", "-f", str(member.config))
