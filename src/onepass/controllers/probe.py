@@ -155,7 +155,11 @@ def verdict(answer: Answer, alpn: str, latency_ms: int) -> Finding:
         return Finding(True, False, "NotKubernetes", "/version did not answer as a kube-apiserver does", alpn=alpn)
     if answer.code == 401:
         return Finding(
-            True, False, "Unauthorized", "the member refuses the stored credential; give the gateway a new one: onepass cluster rotate", alpn=alpn
+            True,
+            False,
+            "Unauthorized",
+            "the member refuses the stored credential; give the gateway a new one: onepass cluster rotate",
+            alpn=alpn,
         )
     if answer.code == 403:
         return Finding(
