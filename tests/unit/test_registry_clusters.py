@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import jwt
 import orjson
 import pytest
 import trustme
@@ -487,3 +488,31 @@ async def test_columns_tell_a_cluster(store: Store, write: Write) -> None:
         "Credential": "ServiceAccountToken",
         "Identity": "Gateway",
     }
+
+
+@pytest.mark.parametrize(
+    ("claims", "kind", "told"),
+    [
+        ({"exp": 9e9}, "ServiceAccountToken", "renew: Forbidden: the token is no bound token"),
+        ({"iat": 1, "exp": 9e9, "sub": "jane"}, "ServiceAccountToken", "renew: Forbidden: the token is no bound token"),
+        ({"iat": 1, "exp": 2, "sub": "system:serviceaccount:a:b"}, "ServiceAccountToken", "the token has ended"),
+        ({"iat": 1, "exp": 9e9, "sub": "system:serviceaccount:a:b"}, "ServiceAccountToken", ""),
+        ({}, "OIDC", "renew: Forbidden: type OIDC has no token"),
+    ],
+)
+async def test_only_what_can_be_renewed_is_promised_to_be(
+    store: Store, write: Write, claims: dict[str, JSON], kind: str, told: str
+) -> None:
+    token = jwt.encode(claims, "k" * 32)
+    credential: dict[str, JSON] = {"type": kind, "renew": True}
+    if kind == "OIDC":
+        credential["execConfig"] = {"command": "/usr/bin/allowed"}
+    else:
+        credential["serviceAccountToken"] = token
+    if told:
+        refused = await refusal(store.create("", cluster({"credential": credential}), write))
+        assert told in refused.message
+        assert token not in refused.message
+    else:
+        made = (await store.create("", cluster({"credential": credential}), write)).obj
+        assert meta.section(access_of(made), "credential")["renew"] is True
