@@ -81,6 +81,9 @@ class Kindless:
     answer: Callable[[Object, Identity, str], Awaitable[Object]]
 
 
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}  # as Go names them
+
+
 @dataclass(frozen=True, slots=True)
 class VersionInfo:
     """What `/version` tells (k8s.io/apimachinery/pkg/version Info); `git_version` such as "v1.36.0+onepass.0.1"."""
@@ -102,7 +105,7 @@ class VersionInfo:
             "buildDate": self.build_date,
             "goVersion": "",  # clients expect the fields of Go's struct
             "compiler": platform.python_implementation(),
-            "platform": f"{platform.system().lower()}/{platform.machine()}",
+            "platform": f"{platform.system().lower()}/{_MACHINES.get(platform.machine(), platform.machine())}",
         }
 
 

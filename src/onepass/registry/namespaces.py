@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from onepass.api import core_v1, errors, meta
-from onepass.api.errors import ApiError
+from onepass.api.errors import ApiError, Cause
 from onepass.api.meta import Object, Resource
-from onepass.registry import selection
+from onepass.registry import causes, selection
 from onepass.registry.store import Store, Write
 from onepass.registry.strategy import Actor, Column, Strategy
 
@@ -32,6 +32,14 @@ def _on_update(_old: Object, new: Object, _actor: Actor) -> Object:
     return _labelled(new)
 
 
+def _validate(obj: Object, _old: Object | None) -> Sequence[Cause]:
+    phase, going = _phase(obj), "deletionTimestamp" in meta.section(obj, "metadata")
+    if phase == ("Terminating" if going else "Active"):
+        return ()
+    may = "'Terminating' if `deletionTimestamp` is not empty" if going else "'Active' if `deletionTimestamp` is empty"
+    return [causes.invalid("status.Phase", phase, f"may only be {may}")]
+
+
 def _on_delete(obj: Object, _actor: Actor) -> Object:
     name = meta.name(obj)
     if name in _KEPT:
@@ -55,6 +63,7 @@ STRATEGY = Strategy(
     selectable={"status.phase": _phase},
     prepare_create=_on_create,
     prepare_update=_on_update,
+    validate=_validate,
     prepare_delete=_on_delete,
     generations=False,
     name_rule="label",

@@ -124,10 +124,14 @@ async def test_the_root_tells_the_paths_that_lead_somewhere(api: Api) -> None:
     assert (await api.send("GET", "/", user="bob")).status_code == 403
 
 
-async def test_namespaces_are_selected_by_their_phase(api: Api) -> None:
+async def test_the_phase_of_a_namespace_selects_it_and_is_the_servers(api: Api) -> None:
     for phase, there in (("Active", True), ("Terminating", False)):
         found = (await api.get(f"/api/v1/namespaces?fieldSelector=status.phase%3D{phase}"))["items"]
         assert bool(found) is there
+    changed: Object = {"status": {"phase": "Terminating"}}
+    merge = {"content-type": "application/merge-patch+json"}
+    refused = await api.send("PATCH", "/api/v1/namespaces/default/status", changed, headers=merge)
+    assert (refused.status_code, refused.json()["details"]["causes"][0]["field"]) == (422, "status.Phase")
 
 
 async def test_discovery_has_two_forms_that_agree(api: Api) -> None:
