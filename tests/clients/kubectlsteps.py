@@ -174,7 +174,6 @@ WRITES = (
     Step("delete clusterrole clients-applied", "deleted"),
 )  # fmt: skip
 
-# As one table, because without the first none of the others means anything.
 SERVER_SIDE = (
     Step("apply --server-side -f -", "serverside-applied", input=account("sided")),
     Step("apply --server-side -f - --field-manager=other", "conflict", code=1, input=account("sided", {"v": "2"})),

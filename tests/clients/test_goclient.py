@@ -57,11 +57,9 @@ BY_THE_GATEWAY = {"review: who am I"}
 OWN_WAYS = (
     (r"discovery: .*|openapi .*", r".*", "it has fewer kinds"),
     (r"review: who am I", r".*", "it is somebody else who asks"),
-    (r"namespace: create", r"/result/metadata/generation", "every kind counts its generations"),
     (r"namespace: create", r"/result/spec/finalizers|.*/fieldsV1/f:(spec|metadata)", "its namespaces go at once"),
-    (r"list: .*", r"/result/items/\d+/(apiVersion|kind)", "items name their kind, as those of custom resources do"),
+    (r"list: metadata alone", r"/result/items/\d+/(apiVersion|kind)", "it answers in JSON, where items name their kind"),
     (r"list: as a table", r"/result/columnDefinitions/\d+/description", "its own words"),
-    (r"delete: precondition of another uid", r"/error/(details/kind|message)", "it names the resource, not the kind"),
     (r"watch: a version that is none", r"/error/.*", "400, where kube-apiserver faults with 500"),
     (r"typed: JSON patch whose test fails|typed: patch that is no JSON", r"/error/(message|details)", "says more"),
     (r"list: bad .*|certificate request: of nonsense", r"/error/(message|details/causes/0/message)", "its own words"),

@@ -22,11 +22,7 @@ NEWEST, DEBIAN = "kubectl (newest)", "kubectl (Debian)"
 EVERYWHERE = (*steps.BEGINNINGS, *steps.DISCOVERY, *steps.FORMS, *steps.WRITES, *steps.SERVER_SIDE)
 ON_OWN = (*EVERYWHERE, *steps.OWN, *steps.RIGHTS, *steps.ENDINGS)
 
-# What a kubectl, or a server, says of itself that it cannot do; the step is then skipped with this as the reason.
-CANNOT = (
-    "Server-side apply not available on the server",
-    "the sandbox speaks exec, attach and port-forward over WebSocket only, not over SPDY",
-)
+NO_SPDY = "the sandbox speaks exec, attach and port-forward over WebSocket only, not over SPDY"
 
 
 @pytest.fixture(
@@ -60,17 +56,11 @@ def wrong(step: Step, said: Said) -> str:
     return ""
 
 
-def cannot(kubectl: Kubectl, step: Step, target: str, told: Sequence[Said], without: set[str]) -> str:
-    """Why the step means nothing here, or nothing. `without` gathers what the server lacks."""
+def cannot(kubectl: Kubectl, step: Step, target: str, told: Sequence[Said]) -> str:
+    """Why the step means nothing here, or nothing."""
     if target == MEMBER and "--raw" in step.arguments and kubectl.minor < 24:
         return "this kubectl asks --raw paths of the server's root, whatever path its URL has"
-    for sentence in CANNOT:
-        if any(sentence in said.err for said in told):
-            without.add(sentence)
-            return f"the server: {sentence}"
-    if step in steps.SERVER_SIDE and without & {CANNOT[0]}:
-        return f"the server: {CANNOT[0]}"
-    return ""
+    return f"the server: {NO_SPDY}" if any(NO_SPDY in said.err for said in told) else ""
 
 
 def run(kubectl: Kubectl, target: str, ways: Mapping[str, Access], listed: Sequence[Step]) -> Iterator[Result]:
@@ -90,10 +80,9 @@ def run(kubectl: Kubectl, target: str, ways: Mapping[str, Access], listed: Seque
         for way, access in ways.items()
     }
     first = next(iter(told.values()))
-    without: set[str] = set()
     for number, step in enumerate(chosen):
         here = {way: said[number] for way, said in told.items() if number in said}
-        unable = cannot(kubectl, step, target, list(here.values()), without)
+        unable = cannot(kubectl, step, target, list(here.values()))
         for way, said in here.items():
             reason = wrong(step, said)
             # Before 1.21 `diff` shows the times in managedFields too, which differ when a second has passed.
@@ -140,7 +129,7 @@ def test_what_goes_on_on_a_member(kubectl: Kubectl, client: str, member: Member,
         with streams.namespace(kubectl, access), streams.pod(kubectl, access):
             for step, does in streams.ON_MEMBER.items():
                 if step in streams.SPDY and kubectl.minor < 30 and not member.real:
-                    reason = f"the server: {CANNOT[1]}"
+                    reason = f"the server: {NO_SPDY}"
                     if way != "direct":
                         matrix.add(client, kubectl.version, MEMBER, f"{step} ({way})", "skipped", reason)
                 elif way == "direct":

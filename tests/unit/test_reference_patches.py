@@ -138,6 +138,24 @@ def test_strategic_merge_patches(reference: Reference, before: Object, patch: Ob
     agrees(reference, "strategic", patches.STRATEGIC, before, patch)
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(
+    "items",
+    [
+        [{"$patch": "delete"}],
+        [{"$patch": "delete", "a": "x"}, {"a": "y", "b": None}],
+        [{"$patch": "replace"}, {"a": "q"}],
+        [{"a": "z"}, {"$patch": "of no meaning"}],
+        [{"a": {"$patch": "delete"}}],
+    ],
+)
+def test_a_list_that_is_replaced_is_taken_as_it_is(reference: Reference, items: list[JSON], there: bool) -> None:
+    """With its directives where it stands in for another; where there was none, they are dropped."""
+    spec: Object = {"objects": [{"a": "x"}]} if there else {}
+    before: Object = {"apiVersion": "test.example/v1", "kind": "Gadget", "metadata": {"name": "g"}, "spec": spec}
+    agrees(reference, "strategic", patches.STRATEGIC, before, {"spec": {"objects": items}})
+
+
 @EXAMPLES
 @given(before=gadgets.gadgets(), patch=gadgets.gadgets(nulls=True))
 def test_strategic_merge_patches_of_metadata(reference: Reference, before: Object, patch: Object) -> None:

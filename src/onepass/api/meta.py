@@ -29,6 +29,11 @@ class Resource:
         return f"{self.group}/{self.version}" if self.group else self.version
 
     @property
+    def builtin(self) -> bool:
+        """Whether the group is one of Kubernetes' own, by the rule for API groups: no dot, or under k8s.io."""
+        return "." not in self.group or self.group.endswith(".k8s.io")
+
+    @property
     def key(self) -> str:
         """`plural.group`, unique in a catalog; the plural alone for the core group."""
         return f"{self.plural}.{self.group}" if self.group else self.plural

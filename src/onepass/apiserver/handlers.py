@@ -170,7 +170,7 @@ class Call:
         if listing.remaining is not None:
             metadata["remainingItemCount"] = listing.remaining
         resource = self.store.strategy.resource
-        items: list[JSON] = [*listing.items]
+        items: list[JSON] = [*printers.items(resource, listing.items)]
         value: Object = {
             "kind": f"{resource.kind}List",
             "apiVersion": resource.api_version,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from onepass.api import errors, meta
-from onepass.api.meta import JSON, Object
+from onepass.api.meta import JSON, Object, Resource
 from onepass.apiserver.encoding import Media
 from onepass.registry import ages
 from onepass.registry.strategy import Column, Strategy
@@ -95,3 +95,11 @@ def partial_list(objects: Iterable[Object], metadata: Object, media: Media) -> O
         "metadata": metadata,
         "items": [partial(obj, media) for obj in objects],
     }
+
+
+def items(resource: Resource, objects: Iterable[Object]) -> Iterable[Object]:
+    """The items of a list as kube-apiserver has them: those of its own kinds leave it to the list to name the kind,
+    and those of custom resources name it each."""
+    if not resource.builtin:
+        return objects
+    return [{key: value for key, value in obj.items() if key not in ("apiVersion", "kind")} for obj in objects]

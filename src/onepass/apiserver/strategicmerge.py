@@ -114,7 +114,7 @@ def _merged(original: JSON, value: JSON, schema: Schema, order: JSON) -> JSON:
     if not isinstance(value, list):
         return value
     if not schema.has("merge"):
-        return [_clean(item) for item in value if not _is_directive(item)]
+        return value  # as it is: directives mean nothing in it
     key = schema.merge_key
     before = original if isinstance(original, list) else []
     merged: list[JSON]

@@ -213,6 +213,7 @@ STRATEGY = Strategy(
         Column("Condition", _condition_cell, description="What was decided, and whether it was signed."),
     ),
     subresources={"approval": ("status.conditions",), "status": ("status",)},
+    generations=False,
     unmanaged=("spec.username", "spec.uid", "spec.groups", "spec.extra"),
     generations=False,
     prepare_create=_on_create,

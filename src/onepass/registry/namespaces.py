@@ -67,6 +67,7 @@ STRATEGY = Strategy(
     prepare_delete=_on_delete,
     generations=False,
     name_rule="label",
+    generations=False,
 )
 
 

@@ -239,7 +239,9 @@ class Store:
                 f"record ({meta.resource_version(old)}). The object might have been modified"
             )
         if told:
-            raise errors.conflict(self.strategy.resource, meta.name(old), told)
+            # kube-apiserver names the kind here, where all other conflicts name the resource (rest.BeforeDelete).
+            resource = self.strategy.resource
+            raise errors.conflict(replace(resource, plural=resource.kind), meta.name(old), told)
 
     def _changed(self, old: Object, new: Object, write: Write) -> _Checked:
         self._expect(old, meta.uid(new), meta.text(meta.section(new, "metadata"), "resourceVersion"))

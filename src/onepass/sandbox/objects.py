@@ -133,6 +133,7 @@ SERVICES = Strategy(
         Column("Selector", _selector, priority=1, description="Labels of its pods."),
     ),
     subresources={"status": ("status",)},
+    generations=False,
     name_rule="label",
 )
 EVENTS = Strategy(
@@ -192,5 +193,6 @@ NODES = Strategy(
         ),
     ),
     subresources={"status": ("status",)},
+    generations=False,
     selectable={"spec.unschedulable": lambda obj: str(meta.section(obj, "spec").get("unschedulable", False)).lower()},
 )
