@@ -301,6 +301,15 @@ REAL = (
     Step("auth can-i list nodes", "yes"),
 )
 
+# By the role binding of the beginnings.
+IMPERSONATION = (
+    Step("get sa -o name --as=jane", "serviceaccount/a\n"),
+    Step("get roles --as=jane", "Forbidden", code=1),
+    Step("get sa --as=nobody --as-group=none", "Forbidden", code=1),
+    Step("auth can-i list serviceaccounts --as=jane", "yes"),
+    Step("auth can-i delete serviceaccounts --as=jane", "no", code=1),
+)
+
 
 def request(name: str) -> str:
     """A CSR for a client certificate of jane."""

@@ -20,7 +20,7 @@ Result = tuple[str, Outcome, str]  # of a step by one way: which, what became of
 
 NEWEST, DEBIAN = "kubectl (newest)", "kubectl (Debian)"
 EVERYWHERE = (*steps.BEGINNINGS, *steps.DISCOVERY, *steps.FORMS, *steps.WRITES, *steps.SERVER_SIDE)
-ON_OWN = (*EVERYWHERE, *steps.OWN, *steps.RIGHTS, *steps.ENDINGS)
+ON_OWN = (*EVERYWHERE, *steps.OWN, *steps.IMPERSONATION, *steps.RIGHTS, *steps.ENDINGS)
 
 NO_SPDY = "the sandbox speaks exec, attach and port-forward over WebSocket only, not over SPDY"
 
@@ -110,7 +110,8 @@ def test_the_gateways_own_api(kubectl: Kubectl, client: str, own: Mapping[str, A
 
 def test_a_member(kubectl: Kubectl, client: str, member: Member, matrix: Matrix) -> None:
     ways = {"direct": member.direct, **member.through}
-    listed = (*EVERYWHERE, *steps.MEMBER, *(steps.REAL if member.real else steps.SANDBOX), *steps.ENDINGS)
+    real = (*steps.REAL, *steps.IMPERSONATION)
+    listed = (*EVERYWHERE, *steps.MEMBER, *(real if member.real else steps.SANDBOX), *steps.ENDINGS)
     assert recorded(matrix, client, kubectl, MEMBER, run(kubectl, MEMBER, ways, listed)) == []
 
 

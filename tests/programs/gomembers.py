@@ -54,14 +54,22 @@ class GoMember:
             return {"token": self.token}
         return {"certificate": self.certificate.encode(), "key": self.key.encode()}
 
-    def seen(self) -> list[Seen]:
-        """The newest requests, oldest first; these questions themselves are not among them."""
+    def _asked(self, path: str, method: str) -> bytes:
         context = ssl.create_default_context(cadata=self.ca)
         request = urllib.request.Request(
-            f"{self.endpoint}/debug/requests", headers={"Authorization": f"Bearer {self.token}"}
+            f"{self.endpoint}{path}", headers={"Authorization": f"Bearer {self.token}"}, method=method
         )
         with urllib.request.urlopen(request, context=context, timeout=10) as response:
-            return [Seen(**each) for each in json.load(response)]
+            answer: bytes = response.read()
+        return answer
+
+    def compact(self) -> None:
+        """Have a kubemember forget the history of its objects up to now."""
+        self._asked("/debug/compact", "POST")
+
+    def seen(self) -> list[Seen]:
+        """The newest requests, oldest first; these questions themselves are not among them."""
+        return [Seen(**each) for each in json.loads(self._asked("/debug/requests", "GET"))]
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 // The official JavaScript client on one kubeconfig: `node main.js KUBECONFIG own|member NAMESPACE PORT`.
 // Each step is a function; what it returns is printed as a line of JSON, an exception as such. PORT is of an echo server.
 
+import { X509Certificate } from "node:crypto";
 import { createRequire } from "node:module";
 import { PassThrough, Writable } from "node:stream";
 import * as k8s from "@kubernetes/client-node";
@@ -20,6 +21,16 @@ for (const event of ["unhandledRejection", "uncaughtException"]) {
     process.exit(1);
   });
 }
+
+// Of jane, by a key that nobody has any more: Node.js itself cannot make one.
+const REQUEST = `-----BEGIN CERTIFICATE REQUEST-----
+MIHIMHECAQAwDzENMAsGA1UEAwwEamFuZTBZMBMGByqGSM49AgEGCCqGSM49AwEH
+A0IABILfJ1RhLSIsmihq4oCBURbgkkVnjmUiUkU14/TaAOB91DLsC0n0WmA//6BZ
+kxNAq7DV1Rf6EOesydYk5qKnTEWgADAKBggqhkjOPQQDAgNHADBEAiATuguy9URP
+d45jTI4GAGO0YmRhG3LIuELPG705A0NsxwIgOYkQ3fy9duX2A2Lh0zagryReONQw
+hd/z9Bf+sFsbB9w=
+-----END CERTIFICATE REQUEST-----
+`;
 
 const account = (name, labels) => ({ metadata: { name, labels } });
 const as = (strategy) => k8s.setHeaderOptions("Content-Type", strategy);
@@ -205,6 +216,44 @@ const own = {
     return list.items.map((item) => item.metadata.name).includes("from-javascript");
   },
 };
+
+Object.assign(own, {
+  async passes() {
+    const objects = config.makeApiClient(k8s.CustomObjectsApi);
+    const kind = { group: "access.karpor.io", version: "v1beta1", plural: "passes" };
+    const name = "from-javascript";
+    const spec = {
+      subjects: [{ kind: "User", name: "jane" }],
+      clusters: { names: ["prod"] },
+      rules: [{ apiGroups: [""], resources: ["pods"], verbs: ["get"] }],
+    };
+    await objects.createClusterCustomObject({ ...kind, body: { apiVersion: "access.karpor.io/v1beta1", kind: "Pass", metadata: { name }, spec } });
+    const patch = { ...kind, name, body: { spec: { suspended: true } } };
+    const changed = await objects.patchClusterCustomObject(patch, as(k8s.PatchStrategy.MergePatch));
+    await objects.deleteClusterCustomObject({ ...kind, name });
+    return [changed.spec.suspended, await refused(() => objects.getClusterCustomObject({ ...kind, name }))];
+  },
+  async certificate() {
+    const requests = config.makeApiClient(k8s.CertificatesV1Api);
+    const name = "from-javascript";
+    const spec = {
+      request: Buffer.from(REQUEST).toString("base64"),
+      signerName: "kubernetes.io/kube-apiserver-client",
+      usages: ["client auth"],
+      expirationSeconds: 3600,
+    };
+    const body = await requests.createCertificateSigningRequest({ body: { metadata: { name }, spec } });
+    body.status = { conditions: [{ type: "Approved", status: "True", reason: "Test" }] };
+    await requests.replaceCertificateSigningRequestApproval({ name, body });
+    const until = Date.now() + DEADLINE;
+    let certificate;
+    do {
+      certificate = (await requests.readCertificateSigningRequest({ name })).status.certificate;
+    } while (!certificate && Date.now() < until);
+    await requests.deleteCertificateSigningRequest({ name });
+    return new X509Certificate(Buffer.from(certificate, "base64")).subject;
+  },
+});
 
 const member = {
   async pod() {

@@ -5,7 +5,7 @@
 // It listens on loopback with a certificate of its own making, prints one line of JSON that says how it is reached
 // (endpoint, ca, certificate, key, token; all PEM but the first and the last) once it is ready, and runs until its standard
 // input closes or a signal ends it. Started again with the same -data-dir and -port it is the same cluster.
-// GET /debug/requests tells every request that it received, headers and all.
+// GET /debug/requests tells every request that it received, headers and all; POST /debug/compact has it forget its history.
 package main
 
 import (

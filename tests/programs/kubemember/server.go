@@ -29,6 +29,9 @@ type server struct {
 	run      func(context.Context) error
 }
 
+// uncached has no watch cache, which would know of changes that etcd has forgotten.
+const uncached = "roles.rbac.authorization.k8s.io"
+
 func flags(store *store, dataDir string, http2 bool) []string {
 	client := store.url("client")
 	in := func(name string) string { return filepath.Join(dataDir, name) }
@@ -49,6 +52,7 @@ func flags(store *store, dataDir string, http2 bool) []string {
 		"--service-cluster-ip-range=10.0.0.0/16",
 		"--endpoint-reconciler-type=none",            // nobody reaches this server through a Service
 		"--disable-admission-plugins=ServiceAccount", // pods need not wait for the account of a new namespace
+		"--watch-cache-sizes=" + uncached + "#0",     // its watches read etcd itself
 		"--shutdown-delay-duration=0s",               // no load balancer has to hear of the end
 		"--shutdown-send-retry-after=false",          //
 		"--profiling=false",                          //
@@ -89,7 +93,7 @@ func newServer(ctx context.Context, own *identity.Identity, store *store, dataDi
 	outermost := &config.Aggregator.GenericConfig.BuildHandlerChainFunc
 	chain, log := *outermost, requests.NewLog(own)
 	*outermost = func(handler http.Handler, c *genericapiserver.Config) http.Handler {
-		return log.Record(chain(handler, c))
+		return log.Record(store.compacting(own, chain(handler, c)))
 	}
 	ready, err := config.Complete()
 	if err != nil {

@@ -2,13 +2,16 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+	"onepass.test/gomember/identity"
 )
 
 // store is an etcd in this process, on sockets that only this user reaches.
@@ -44,6 +47,20 @@ func startStore(dataDir string) (*store, error) {
 	}
 	s.stop()
 	return nil, err
+}
+
+// compacting answers POST /debug/compact with one of the identity's credentials: etcd forgets all history up to now.
+func (s *store) compacting(own *identity.Identity, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/debug/compact" || r.Method != http.MethodPost || own.Method(r) == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		now := &etcdserverpb.CompactionRequest{Revision: s.etcd.Server.KV().Rev(), Physical: true}
+		if _, err := s.etcd.Server.Compact(r.Context(), now); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})
 }
 
 func (s *store) url(name string) url.URL {

@@ -15,6 +15,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import kubernetes
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from kubernetes import client, config, dynamic, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import portforward, stream
@@ -186,13 +190,24 @@ class Steps:
         review = client.V1SelfSubjectAccessReview(spec=spec)
         return client.AuthorizationV1Api().create_self_subject_access_review(review).status.allowed
 
+    def impersonated(self) -> Any:
+        """Another user's rights, who may list accounts and not roles."""
+        rule = client.V1PolicyRule(api_groups=[""], resources=["serviceaccounts"], verbs=["list"])
+        group = "rbac.authorization.k8s.io"
+        metadata = client.V1ObjectMeta(name="jane")
+        self.rbac.create_namespaced_role(self.namespace, client.V1Role(metadata=metadata, rules=[rule]))
+        role = client.V1RoleRef(api_group=group, kind="Role", name="jane")
+        subject = client.RbacV1Subject(api_group=group, kind="User", name="jane")
+        bound = client.V1RoleBinding(metadata=metadata, role_ref=role, subjects=[subject])
+        self.rbac.create_namespaced_role_binding(self.namespace, bound)
+        acting = client.ApiClient(header_name="Impersonate-User", header_value="jane")
+        core, rbac = client.CoreV1Api(acting), client.RbacAuthorizationV1Api(acting)
+        until(lambda: refused(lambda: core.list_namespaced_service_account(self.namespace)) is None)
+        return refused(lambda: rbac.list_namespaced_role(self.namespace))
+
     def cleanup(self) -> Any:
         self.core.delete_namespace(self.namespace)
-        for _ in range(DEADLINE * 10):
-            if refused(lambda: self.core.read_namespace(self.namespace)) == [404, "NotFound"]:
-                return True
-            threading.Event().wait(0.1)
-        return False
+        return until(lambda: refused(lambda: self.core.read_namespace(self.namespace)) == [404, "NotFound"])
 
     # the gateway's own API
 
@@ -209,6 +224,51 @@ class Steps:
         names = [item["metadata"]["name"] for item in self.objects.list_cluster_custom_object(*group)["items"]]
         self.objects.delete_cluster_custom_object(*group, "from-python")
         return [changed["spec"]["displayName"], "from-python" in names]
+
+    def passes(self) -> Any:
+        group = ("access.karpor.io", "v1beta1", "passes")
+        body = {
+            "apiVersion": "access.karpor.io/v1beta1",
+            "kind": "Pass",
+            "metadata": {"name": "from-python"},
+            "spec": {
+                "subjects": [{"kind": "User", "name": "jane"}],
+                "clusters": {"names": ["prod"]},
+                "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}],
+            },
+        }
+        self.objects.create_cluster_custom_object(*group, body)
+        changed = self.objects.patch_cluster_custom_object(*group, "from-python", {"spec": {"suspended": True}})
+        bad = refused(lambda: self.objects.patch_cluster_custom_object(*group, "from-python", {"spec": {"rules": 1}}))
+        got = self.objects.get_cluster_custom_object(*group, "from-python")
+        self.objects.delete_cluster_custom_object(*group, "from-python")
+        gone = refused(lambda: self.objects.get_cluster_custom_object(*group, "from-python"))
+        return [changed["spec"]["suspended"], bad, got["spec"]["rules"], gone]
+
+    def certificate(self) -> Any:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "jane")])
+        signed = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+        requests = client.CertificatesV1Api()
+        spec = client.V1CertificateSigningRequestSpec(
+            request=base64.b64encode(signed.public_bytes(Encoding.PEM)).decode(),
+            signer_name="kubernetes.io/kube-apiserver-client",
+            usages=["client auth"],
+            expiration_seconds=3600,
+        )
+        metadata = client.V1ObjectMeta(name="from-python")
+        body = client.V1CertificateSigningRequest(metadata=metadata, spec=spec)
+        made = requests.create_certificate_signing_request(body)
+        made.status = client.V1CertificateSigningRequestStatus(
+            conditions=[client.V1CertificateSigningRequestCondition(type="Approved", status="True", reason="Test")]
+        )
+        requests.replace_certificate_signing_request_approval("from-python", made)
+        assert until(lambda: requests.read_certificate_signing_request("from-python").status.certificate)
+        told = requests.read_certificate_signing_request("from-python").status
+        issued = x509.load_pem_x509_certificates(base64.b64decode(told.certificate))[0]
+        requests.delete_certificate_signing_request("from-python")
+        assert issued.public_key() == key.public_key()
+        return [issued.subject.rfc4514_string(), [condition.type for condition in told.conditions]]
 
     # pods of a member
 
@@ -272,11 +332,15 @@ class Steps:
 
     def pod_goes(self) -> Any:
         self.core.delete_namespaced_pod("p", self.namespace, grace_period_seconds=1)
-        for _ in range(DEADLINE * 10):
-            if refused(lambda: self.core.read_namespaced_pod("p", self.namespace)) == [404, "NotFound"]:
-                return True
-            threading.Event().wait(0.1)
-        return False
+        return until(lambda: refused(lambda: self.core.read_namespaced_pod("p", self.namespace)) == [404, "NotFound"])
+
+
+def until(holds: Callable[[], bool]) -> bool:
+    for _ in range(DEADLINE * 10):
+        if holds():
+            return True
+        threading.Event().wait(0.1)
+    return False
 
 
 def refused(call: Callable[[], Any]) -> Any:
@@ -291,8 +355,9 @@ def refused(call: Callable[[], Any]) -> Any:
 EVERYWHERE = (
     "version", "apis", "create", "selectors", "pages", "bad_continue", "conflict", "errors", "patches", "apply",
     "dynamic_client", "watched", "watched_too_old", "delete_collection", "rights", "token",
+    "impersonated",
 )  # fmt: skip
-OWN = ("clusters",)
+OWN = ("clusters", "passes", "certificate")
 MEMBER = ("pod", "execute", "attach", "logs", "forward", "pod_goes")
 
 

@@ -134,7 +134,8 @@ class Informer:
             for item in items:
                 assert isinstance(item, dict)
                 assert meta.name(item) not in self.objects, "an object came on two pages"
-                self.objects[meta.name(item)] = item
+                typed: Object = {"apiVersion": page["apiVersion"], "kind": str(page["kind"]).removesuffix("List")}
+                self.objects[meta.name(item)] = {**typed, **item}  # as client-go reads a list of Kubernetes' own kinds
             metadata = meta.section(page, "metadata")
             self.at = self.began = int(meta.text(metadata, "resourceVersion"))
             token = meta.text(metadata, "continue")

@@ -125,7 +125,8 @@ async def followed(server: Server, writers: Sequence[Sequence[Deed]], restarts: 
             last, _ = await asked(writing, "POST", path, {"metadata": {"name": END, "labels": {"l": "x"}}})
             assert last.status_code in (201, 409)
         found, _ = await asked(reading, "GET", path)
-        stored = {meta.name(item): item for item in found.json()["items"]}
+        typed = {"apiVersion": "v1", "kind": "ServiceAccount"}
+        stored = {meta.name(item): {**typed, **item} for item in found.json()["items"]}
     for copy in copies[:2]:
         assert copy.objects == stored
         assert copy.lists == 1

@@ -52,6 +52,7 @@ async def test_a_list_is_paged_and_selected(api: Api) -> None:
     first = (await api.send("GET", f"{ACCOUNTS}?limit=2")).json()
     assert [item["metadata"]["name"] for item in first["items"]] == ["a", "b"]
     assert first["metadata"]["remainingItemCount"] == 1
+    assert not first["items"][0].keys() & {"apiVersion", "kind"}
     rest = await api.send("GET", f"{ACCOUNTS}?limit=2&continue={first['metadata']['continue']}")
     assert [item["metadata"]["name"] for item in rest.json()["items"]] == ["c"]
     assert "continue" not in rest.json()["metadata"]
