@@ -58,7 +58,11 @@ OWN_WAYS = (
     (r"discovery: .*|openapi .*", r".*", "it has fewer kinds"),
     (r"review: who am I", r".*", "it is somebody else who asks"),
     (r"namespace: create", r"/result/spec/finalizers|.*/fieldsV1/f:(spec|metadata)", "its namespaces go at once"),
-    (r"list: metadata alone", r"/result/items/\d+/(apiVersion|kind)", "it answers in JSON, where items name their kind"),
+    (
+        r"list: metadata alone",
+        r"/result/items/\d+/(apiVersion|kind)",
+        "in JSON items name their kind",
+    ),
     (r"list: as a table", r"/result/columnDefinitions/\d+/description", "its own words"),
     (r"watch: a version that is none", r"/error/.*", "400, where kube-apiserver faults with 500"),
     (r"typed: JSON patch whose test fails|typed: patch that is no JSON", r"/error/(message|details)", "says more"),

@@ -13,11 +13,12 @@ from tests.clients.sdks import Sdk, Transcript
 
 pytestmark = pytest.mark.e2e
 
+RULE = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}
 # What a client is to see of the kinds that the gateway alone has.
 ON_OWN: Mapping[str, Mapping[str, object]] = {
     "client-python": {
         "clusters": ["P", True],
-        "passes": [True, [422, "Invalid"], [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}], [404, "NotFound"]],
+        "passes": [True, [422, "Invalid"], [RULE], [404, "NotFound"]],
         "certificate": ["CN=jane", ["Approved"]],
     },
     "client-javascript": {"clusters": True, "passes": [True, [404, "NotFound"]], "certificate": "CN=jane"},

@@ -215,7 +215,6 @@ STRATEGY = Strategy(
     subresources={"approval": ("status.conditions",), "status": ("status",)},
     generations=False,
     unmanaged=("spec.username", "spec.uid", "spec.groups", "spec.extra"),
-    generations=False,
     prepare_create=_on_create,
     prepare_update=_on_update,
     prepare_delete=_on_delete,

@@ -67,7 +67,6 @@ STRATEGY = Strategy(
     prepare_delete=_on_delete,
     generations=False,
     name_rule="label",
-    generations=False,
 )
 
 

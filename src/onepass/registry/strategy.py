@@ -90,7 +90,6 @@ class Strategy:
     prepare_delete: Callable[[Object, Actor], Object] = unchanged
     # Seconds that a deleted object stays, marked, for whoever has to take it down; gets what the client asked for.
     grace: Callable[[Object, int | None], int] = at_once
-    generations: bool = True  # a change of the spec is counted; some of Kubernetes' own kinds never had that
     # A deletion is answered with the object as it last was, not with a Status: so kube-apiserver does for some kinds
     # (ReturnDeletedObject in its registry), and clients in typed languages read the answer as what it is there.
     tells_deleted: bool = False
