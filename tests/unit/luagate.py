@@ -12,7 +12,7 @@ import lupa.luajit21
 
 from onepass.access.identity import Identity
 from onepass.access.policy import Policy
-from onepass.gateway import ir, tables
+from onepass.gateway import httpfilters, ir, tables
 
 OWN = ir.Known(own=frozenset({"own"}))
 
@@ -167,6 +167,7 @@ class Gate:
         self.now = now
         self.lua.globals().os.time = lambda: self.now
         self.lua.execute(raw(tables.source(policy, known)))
+        self.lua.execute(httpfilters.script("answers"))
         self.globals = self.lua.globals()
 
     def request(

@@ -163,7 +163,7 @@ def test_a_token_among_the_subprotocols_becomes_the_authorization_header(
 
     lua = lupa.luajit21.LuaRuntime(encoding="latin-1", unpack_returned_tuples=True)
     lua.globals().decode = decode
-    lua.execute(httpfilters.websocket_token_script())
+    lua.execute(httpfilters.script("websockettoken"))
     lua.execute(HANDLE)
     answered, sent, protocol = lua.globals().run(upgrade, protocols, authorization)
     assert (refused in answered and answered.startswith("401 {")) if refused else answered is None

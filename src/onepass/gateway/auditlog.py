@@ -14,6 +14,7 @@ from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.access_loggers.stream.v3 import stream_pb2
 from envoy.extensions.formatter.req_without_query.v3 import req_without_query_pb2
+from envoy.type.matcher.v3 import metadata_pb2, value_pb2
 
 from onepass.gateway import proto
 
@@ -21,7 +22,6 @@ STDOUT = "-"
 FIRST_RECORD = 2.0  # seconds after which an open stream has its first record; the second would come after as many again
 
 _Filter = accesslog_pb2.AccessLogFilter
-_JUDGED = "'onepass' in metadata.filter_metadata && 'request' in metadata.filter_metadata['onepass']"
 _STREAM = "'onepass' in metadata.filter_metadata && 'stream' in metadata.filter_metadata['onepass']"
 _UPGRADE = "'upgrade' in request.headers"
 _END = kinds_pb2.AccessLogType.DownstreamEnd
@@ -106,10 +106,10 @@ def of_requests(path: str) -> Sequence[accesslog_pb2.AccessLog]:
     its end.
     """
     return (
-        _log(path, _COMPLETE, _all(_kind(_END), _when(_JUDGED))),
-        _log(path, _BEGUN, _all(_kind(_TUNNEL), _when(_JUDGED))),
+        _log(path, _COMPLETE, _all(_kind(_END), _judged(True))),
+        _log(path, _BEGUN, _all(_kind(_TUNNEL), _judged(True))),
         _log(path, _BEGUN, _all(_kind(_OPEN), _younger(2 * FIRST_RECORD), _when(f"{_STREAM} && !({_UPGRADE})"))),
-        _log(path, _UNJUDGED, _all(_kind(_END), _when(f"!({_JUDGED})"))),
+        _log(path, _UNJUDGED, _all(_kind(_END), _judged(False))),
     )
 
 
@@ -149,6 +149,18 @@ def _younger(seconds: float) -> _Filter:
     limit = base_pb2.RuntimeUInt32(default_value=round(seconds * 1000) - 1, runtime_key="onepass.audit.first_record")
     at_most = accesslog_pb2.ComparisonFilter(op=accesslog_pb2.ComparisonFilter.LE, value=limit)
     return _Filter(duration_filter=accesslog_pb2.DurationFilter(comparison=at_most))
+
+
+def _judged(wanted: bool) -> _Filter:
+    """Whether the gatekeeper said anything of the request. Asked of every one, for which CEL is too dear.
+
+    Envoy asks `value` where the key is there, and takes the default where it is not.
+    """
+    present, never = value_pb2.ValueMatcher(present_match=True), value_pb2.ValueMatcher(bool_match=True)
+    key = metadata_pb2.MetadataMatcher.PathSegment(key="request")
+    matcher = metadata_pb2.MetadataMatcher(filter="onepass", path=[key], value=present if wanted else never)
+    absent = proto.flag(not wanted)
+    return _Filter(metadata_filter=accesslog_pb2.MetadataFilter(matcher=matcher, match_if_key_not_found=absent))
 
 
 def _when(expression: str) -> _Filter:

@@ -1,4 +1,5 @@
-"""The filters that a request passes, in order: who says they are whom, gatekeeper, companion of a stream, router."""
+"""The filters that a request passes, in order: who says they are whom, gatekeeper, judge of unusual answers, companion
+of a stream, router."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
@@ -12,7 +13,7 @@ from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from envoy.type.matcher.v3 import http_inputs_pb2
+from envoy.type.matcher.v3 import http_inputs_pb2, status_code_input_pb2
 from google.protobuf.any_pb2 import Any as Packed
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -25,6 +26,7 @@ from onepass.xds import companions
 WEBSOCKET_TOKEN = "websocket-token"  # noqa: S105  the name of a filter
 TOKENS = "tokens"
 GATEKEEPER = "gatekeeper"
+ANSWERS = "answers"
 COMPANION = "companion"
 
 _COMPANION_SECONDS = 5.0
@@ -34,6 +36,7 @@ _REFETCH_EARLY = 5.0  # seconds before the end of the cache's time in which Envo
 _Filter = http_connection_manager_pb2.HttpFilter
 _Mode = processing_mode_pb2.ProcessingMode
 _Requirement = config_pb2.JwtRequirement
+_Predicate = matcher_pb2.Matcher.MatcherList.Predicate
 
 
 def chain() -> Sequence[http_connection_manager_pb2.HttpFilter]:
@@ -42,6 +45,7 @@ def chain() -> Sequence[http_connection_manager_pb2.HttpFilter]:
         _websocket_token(),
         _discovered(TOKENS, config_pb2.JwtAuthentication),
         _discovered(GATEKEEPER, lua_pb2.Lua),
+        _answers(),
         _companion(),
         router(),
     )
@@ -110,29 +114,41 @@ def _discovered(name: str, kind: type[Message]) -> http_connection_manager_pb2.H
     )
 
 
-def websocket_token_script() -> str:
-    return resources.files("onepass.gateway").joinpath("websockettoken.lua").read_text(encoding="utf-8")
+def script(name: str) -> str:
+    """The Lua of a filter that does not depend on the policy."""
+    return resources.files("onepass.gateway").joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
 def _websocket_token() -> http_connection_manager_pb2.HttpFilter:
     """Skipped, and so free, where no subprotocol is a token."""
-    code = lua_pb2.Lua()
-    code.default_source_code.inline_string = websocket_token_script()
     header = http_inputs_pb2.HttpRequestHeaderMatchInput(header_name="sec-websocket-protocol")
-    predicate = matcher_pb2.Matcher.MatcherList.Predicate
-    carries = predicate(
-        single_predicate=predicate.SinglePredicate(
-            input=_xds("header", header),
-            value_match=string_pb2.StringMatcher(contains="base64url.bearer.authorization.k8s.io."),
-        )
-    )
+    token = string_pb2.StringMatcher(contains="base64url.bearer.authorization.k8s.io.")
+    return _only_when(_matches("header", header, token), WEBSOCKET_TOKEN, script("websockettoken"))
+
+
+def _answers() -> http_connection_manager_pb2.HttpFilter:
+    """Skipped for the answers that need no look: all but redirects and changes of protocol."""
+    status = status_code_input_pb2.HttpResponseStatusCodeClassMatchInput()
+    classes = [_matches("class", status, string_pb2.StringMatcher(exact=name)) for name in ("1xx", "3xx")]
+    either = _Predicate(or_matcher=_Predicate.PredicateList(predicate=classes))
+    return _only_when(either, ANSWERS, script("answers"))
+
+
+def _only_when(predicate: _Predicate, name: str, lua: str) -> http_connection_manager_pb2.HttpFilter:
+    code = lua_pb2.Lua()
+    code.default_source_code.inline_string = lua
     skip = matcher_pb2.Matcher.OnMatch(action=_xds("skip", skip_action_pb2.SkipFilter()))
-    field = matcher_pb2.Matcher.MatcherList.FieldMatcher(predicate=predicate(not_matcher=carries), on_match=skip)
+    otherwise = _Predicate(not_matcher=predicate)
+    field = matcher_pb2.Matcher.MatcherList.FieldMatcher(predicate=otherwise, on_match=skip)
     matched = extension_matcher_pb2.ExtensionWithMatcher(
         xds_matcher=matcher_pb2.Matcher(matcher_list=matcher_pb2.Matcher.MatcherList(matchers=[field])),
-        extension_config=extension_pb2.TypedExtensionConfig(name=WEBSOCKET_TOKEN, typed_config=proto.packed(code)),
+        extension_config=extension_pb2.TypedExtensionConfig(name=name, typed_config=proto.packed(code)),
     )
-    return _Filter(name=WEBSOCKET_TOKEN, typed_config=proto.packed(matched))
+    return _Filter(name=name, typed_config=proto.packed(matched))
+
+
+def _matches(name: str, source: Message, value: string_pb2.StringMatcher) -> _Predicate:
+    return _Predicate(single_predicate=_Predicate.SinglePredicate(input=_xds(name, source), value_match=value))
 
 
 def _xds(name: str, config: Message) -> xds_extension_pb2.TypedExtensionConfig:
