@@ -50,6 +50,7 @@ ROOTS = (
     "envoy.extensions.upstreams.http.v3.http_protocol_options_pb2",
     "envoy.service.discovery.v3.ads_pb2",
     "envoy.type.matcher.v3.http_inputs_pb2",
+    "envoy.type.matcher.v3.status_code_input_pb2",
     "envoy.service.discovery.v3.discovery_pb2",
     "envoy.service.ext_proc.v3.external_processor_pb2",
 )
