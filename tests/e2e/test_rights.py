@@ -141,6 +141,18 @@ def test_explain_names_what_allows_it_and_what_would(gateway: Gateway, rita: Pat
         gateway.kubectl("delete", "-f", "-", context="onepass", input=yaml.safe_dump_all(told["smallest"]))
 
 
+def test_explain_offers_no_command_that_would_be_refused(gateway: Gateway) -> None:
+    on = ("--cluster", CLUSTER)
+    account = "system:serviceaccount:ci:deployer"
+    for asked in ((USER, "get", "/debug"), (account, "delete", "pods"), (USER, "impersonate", "users", "--name", "a")):
+        told = gateway.onepass("explain", *asked, *on).stdout
+        assert "The least that would allow it, with kubectl apply -f FILE:" in told
+        assert "pass issue" not in told
+    assert "User zoe" not in gateway.onepass("who-can", "impersonate", "users", *on).stdout
+    nonsense = gateway.onepass("explain", USER, "frob", "pods", *on, check=False)
+    assert (nonsense.returncode, "frob is no verb" in nonsense.stderr) == (1, True)
+
+
 def test_explain_and_who_can_know_the_gateways_own_api(gateway: Gateway, rita: Path) -> None:
     yes = gateway.onepass("explain", USER, "create", "passes").stdout
     assert "ClusterRoleBinding rita-delegates gives it to User rita" in yes

@@ -131,7 +131,7 @@ def test_a_denial_says_what_and_how() -> None:
         "Forbidden",
         'deployments.apps "web" is forbidden: User "bob" cannot get resource "deployments" in API group "apps" in the '
         'namespace "default" of cluster "prod": ask an administrator for a pass: onepass pass issue bob --cluster prod '
-        "--verbs get --resource deployments -o FILE",
+        "--verbs get --resource deployments --namespace default -o FILE",
     )
     assert json.loads(outcome.body)["details"] == {"name": "web", "group": "apps", "kind": "deployments"}
     told = outcome.metadata["request"]

@@ -203,7 +203,12 @@ def test_denials_speak_kubernetes() -> None:
         (
             "GET /api/v1/namespaces/default/pods",
             'pods is forbidden: User "bob" cannot list resource "pods" in API group "" in the namespace "default" of '
-            f'cluster "prod": {how} list --resource pods -o FILE',
+            f'cluster "prod": {how} list --resource pods --namespace default -o FILE',
+        ),
+        (
+            "GET /api/v1/namespaces/a$b/pods",
+            'pods is forbidden: User "bob" cannot list resource "pods" in API group "" in the namespace "a$b" of '
+            'cluster "prod": ask an administrator for a pass',
         ),
         (
             "GET /api/v1/nodes/n/proxy",
@@ -221,6 +226,9 @@ def test_denials_speak_kubernetes() -> None:
         ),
     ):
         assert decide(empty, line).message == expected
+    account = Identity("system:serviceaccount:ci:deployer")  # who can be given no certificate
+    told = rules.decide(empty, account, "prod", "GET", asked("GET /api/v1/pods"), False, NOW).message
+    assert told.endswith(": ask an administrator for a pass")
 
 
 def test_acting_as_another_needs_each_value_and_the_request() -> None:

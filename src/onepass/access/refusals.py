@@ -40,10 +40,13 @@ def denied(user: str, cluster: str, attributes: Attributes, why: str = "") -> st
 
 
 def _advice(user: str, cluster: str, attributes: Attributes) -> str:
-    words = (user, cluster, attributes.verb, attributes.qualified)
-    if not attributes.is_resource or not all(_PLAIN.fullmatch(word) for word in words):
+    words = (user, cluster, attributes.verb, attributes.qualified, attributes.namespace or "-")
+    # No certificate is issued to a name that begins with "system:", so that command would be refused.
+    known = attributes.is_resource and not user.startswith("system:")
+    if not known or not all(_PLAIN.fullmatch(word) for word in words):
         return "ask an administrator for a pass"
+    inside = f" --namespace {attributes.namespace}" if attributes.namespace else ""
     return (
         f"ask an administrator for a pass: onepass pass issue {user} --cluster {cluster} "
-        f"--verbs {attributes.verb} --resource {attributes.qualified} -o FILE"
+        f"--verbs {attributes.verb} --resource {attributes.qualified}{inside} -o FILE"
     )

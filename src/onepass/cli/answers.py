@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from onepass.access import holding
 from onepass.access.attributes import Attributes
 from onepass.access.compile import Objects
 from onepass.access.explaining import Answer, Question, Right, smallest
@@ -16,6 +17,7 @@ from onepass.cli.client import Gateway
 from onepass.cli.failure import Failure, Refused
 from onepass.cli.output import safe
 
+_SELF_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 # What decides, by Resource.key.
 _PATHS = {
@@ -62,15 +64,25 @@ def question(
                 raise
             raise Failure(f"there is no cluster {cluster}", "see them with: onepass cluster list") from refused
         base = f"{client.CLUSTERS}/{client.segment(cluster)}/proxy"
-    verb = verb.lower()
+    verb = _verb(verb, cluster)
     if resource.startswith("/"):
         return Question(who, cluster, Attributes(verb, resource, False))
     plain, _, sub = resource.partition("/")
     plural, _, group = plain.partition(".")
-    if not group:
+    if not group and verb == "impersonate":  # about what no cluster lists among its resources
+        group = "authentication.k8s.io" if plural in ("uids", "userextras") else ""
+    elif not group:
         plural, group = _known(gateway, base, plural)
     asked = Attributes(verb, "", True, group, "", plural, sub or subresource, namespace, name)
     return Question(who, cluster, asked)
+
+
+def _verb(verb: str, cluster: str) -> str:
+    """As rules have it. Raises Failure for one that no Pass can name; the gateway's own API has more."""
+    verb = verb.lower()
+    if cluster and verb not in holding.VERBS | holding.METHODS:
+        raise Failure(f"{verb} is no verb", f"on a cluster there are {', '.join(sorted(holding.VERBS))}")
+    return verb
 
 
 # What everybody means by these, where a member cannot be asked.
@@ -145,15 +157,36 @@ def sentences(asked: Question, answer: Answer, now: float) -> Iterator[str]:
             yield f"  {safe(_kind(each.origin))} gives it to {safe(each.through)}: is the user in it?"
 
 
-def remedy(asked: Question) -> Iterator[str]:
-    """What to type, and what to apply, so that it is allowed and nothing else is."""
+def may_issue(gateway: Gateway) -> bool:
+    """Whether who asks may have certificates issued, which `onepass pass issue` does beside making a Pass."""
+    wanted: Object = {
+        "group": "certificates.k8s.io",
+        "resource": "signers",
+        "name": "kubernetes.io/kube-apiserver-client",
+        "verb": "approve",
+    }
+    review = gateway.create(
+        _SELF_REVIEWS,
+        {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": wanted},
+        },
+    )
+    return meta.section(review, "status").get("allowed") is True
+
+
+def remedy(asked: Question, issuing: bool) -> Iterator[str]:
+    """What to type, and what to apply, so that it is allowed and nothing else is. `issuing`: who asks may issue."""
     import yaml
 
     made = smallest(asked, _title(asked))
-    yield "The least that would allow it:"
-    for command in _commands(asked, _title(asked)):
+    commands = [*_commands(asked, _title(asked))] if issuing or not asked.cluster else []
+    yield "The least that would allow it:" if commands else "The least that would allow it, with kubectl apply -f FILE:"
+    for command in commands:
         yield f"  {safe(command)}"
-    yield "or, with kubectl apply -f FILE:"
+    if commands:
+        yield "or, with kubectl apply -f FILE:"
     for line in yaml.safe_dump_all(made, sort_keys=False).splitlines():
         yield f"  {safe(line)}"
 

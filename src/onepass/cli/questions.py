@@ -63,10 +63,11 @@ def explain(
     with options.gateway(ctx, kubeconfig, data_dir) as gateway:
         asked = answers.question(gateway, identity, cluster, verb, resource, namespace, name, subresource)
         objects = answers.objects(gateway)
-    _explain(objects, asked, format)
+        issuing = answers.may_issue(gateway)
+    _explain(objects, asked, issuing, format)
 
 
-def _explain(objects: "Objects", asked: "Question", format: Format) -> None:
+def _explain(objects: "Objects", asked: "Question", issuing: bool, format: Format) -> None:
     from onepass.access import explaining
     from onepass.cli import answers
 
@@ -78,7 +79,7 @@ def _explain(objects: "Objects", asked: "Question", format: Format) -> None:
         output.say(line)
     if not answer.allowed:
         output.say()
-        for line in answers.remedy(asked):
+        for line in answers.remedy(asked, issuing):
             output.say(line)
 
 

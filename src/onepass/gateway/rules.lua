@@ -31,12 +31,15 @@ local function is_plain(text)
 end
 
 local function advice(user, cluster, a)
-  if not a.is_resource
-    or not (is_plain(user) and is_plain(cluster) and is_plain(a.verb) and is_plain(a.qualified)) then
+  local inside = a.namespace ~= "" and " --namespace " .. a.namespace or ""
+  if not a.is_resource or find(user, "^system:")
+    or not (is_plain(user) and is_plain(cluster) and is_plain(a.verb) and is_plain(a.qualified))
+    or not (inside == "" or is_plain(a.namespace)) then
     return "ask an administrator for a pass"
   end
-  return format("ask an administrator for a pass: onepass pass issue %s --cluster %s --verbs %s --resource %s -o FILE",
-    user, cluster, a.verb, a.qualified)
+  return format(
+    "ask an administrator for a pass: onepass pass issue %s --cluster %s --verbs %s --resource %s%s -o FILE",
+    user, cluster, a.verb, a.qualified, inside)
 end
 
 local function denied(user, cluster, a, why)

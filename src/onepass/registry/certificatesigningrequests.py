@@ -140,9 +140,9 @@ def _request(spec: Object) -> Iterable[Cause]:
         asked = authority.parse_request(credentials.pem(meta.text(spec, "request")))
     except ValueError as wrong:
         return [Cause("FieldValueInvalid", f"Invalid value: {wrong}", "spec.request")]
-    named = [("common name", asked.common_name), *(("organization", group) for group in asked.organizations)]
+    named = [("a common name", asked.common_name), *(("an organization", group) for group in asked.organizations)]
     return [
-        causes.invalid("spec.request", name, f"a {what} must not begin with {' or '.join(_RESERVED)}")
+        causes.invalid("spec.request", name, f"{what} must not begin with {' or '.join(_RESERVED)}")
         for what, name in named
         if name.startswith(_RESERVED)
     ]
