@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import httpx2
+import structlog.testing
 
 from onepass.runtime.auditfile import AuditFile
 
@@ -54,3 +55,28 @@ def test_a_file_that_was_taken_away_comes_back(tmp_path: Path) -> None:
     looking(file, [200])
     assert looking(file, [200]) == ["POST /reopen_logs"]
     assert file.path.exists()
+
+
+def test_lost_records_are_told_of_once_and_their_end_too(tmp_path: Path) -> None:
+    file = AuditFile(tmp_path / "audit.log", 10, 0, "unused")
+    # What Envoy has counted at each look; None where it does not answer. It counts from 0 after a restart.
+    counts = iter([0, 3, 7, None, 7, 7, 1, 1])
+    expected = ["", "error", "", "", "warning", "", "error", "warning"]
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        assert request.url.params["filter"] == "^filesystem.write_failed$"
+        count = next(counts)
+        return (
+            httpx2.Response(503) if count is None else httpx2.Response(200, text=f"filesystem.write_failed: {count}\n")
+        )
+
+    async def ask() -> list[str]:
+        told = []
+        async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as client:
+            for _ in expected:
+                with structlog.testing.capture_logs() as logged:
+                    await file.ask(client)
+                told.append("".join(each["log_level"] for each in logged))
+        return told
+
+    assert asyncio.run(ask()) == expected

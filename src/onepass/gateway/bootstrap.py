@@ -34,7 +34,16 @@ _Action = overload_pb2.OverloadAction
 _Timers = overload_pb2.ScaleTimersOverloadActionConfig
 
 # What operators look at; a fleet of 5,000 members cannot afford every counter of each.
-_STATS_PREFIXES = ("http.gateway.", "http2.", "listener.", "server.", "control_plane.", "cluster_manager.", "overload.")
+_STATS_PREFIXES = (
+    "http.gateway.",
+    "http2.",
+    "listener.",
+    "server.",
+    "control_plane.",
+    "cluster_manager.",
+    "overload.",
+    "filesystem.",  # whether the audit log can be written
+)
 _STATS_SUFFIXES = (
     ".upstream_cx_active",
     ".upstream_cx_connect_fail",

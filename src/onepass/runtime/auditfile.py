@@ -5,6 +5,7 @@ A file is renamed first and reopened by Envoy afterwards, so that each record en
 
 import asyncio
 import contextlib
+import itertools
 import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from onepass.runtime.settings import SettingsError
 log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
+_LOOKS = 5  # after so many looks at the file, Envoy is asked whether it could write
+_FAILED = "filesystem.write_failed"
 
 
 @dataclass(slots=True)
@@ -29,6 +32,8 @@ class AuditFile:
     maxbackup: int
     admin: str
     _reopen: bool = field(default=False, init=False)  # Envoy has yet to be told of a new file
+    _failed: int = field(default=0, init=False)  # writes that Envoy could not do, when it was asked last
+    _losing: bool = field(default=False, init=False)
 
     def prepare(self) -> None:
         """Make the file for its owner alone: Envoy would let others read it. Raises SettingsError with a sentence."""
@@ -42,9 +47,26 @@ class AuditFile:
         """Until cancelled."""
         transport = httpx2.AsyncHTTPTransport(uds=self.admin)
         async with httpx2.AsyncClient(transport=transport, timeout=5) as client:
-            while True:
+            for number in itertools.count():
                 await asyncio.sleep(_LOOK_SECONDS)
                 await self.look(client)
+                if number % _LOOKS == 0:
+                    await self.ask(client)
+
+    async def ask(self, client: httpx2.AsyncClient) -> None:
+        """Tell when records are lost because Envoy cannot write them (the disk is full), and when that is over."""
+        try:
+            answer = (await client.get("http://envoy/stats", params={"filter": f"^{_FAILED}$"})).raise_for_status()
+        except httpx2.HTTPError:  # an Envoy that is away writes nothing, and who starts it tells of that
+            return
+        counted = answer.text.strip().removeprefix(f"{_FAILED}: ")
+        failed = int(counted) if counted.isdecimal() else 0
+        losing = failed > (self._failed if failed >= self._failed else 0)  # a new Envoy counts from 0
+        if losing and not self._losing:
+            log.error("the audit log cannot be written, records are lost: is the disk full?", path=str(self.path))
+        elif self._losing and not losing:
+            log.warning("the audit log is written again", path=str(self.path), writes_lost=failed)
+        self._failed, self._losing = failed, losing
 
     async def look(self, client: httpx2.AsyncClient) -> None:
         """Set the file aside if it is too large. `client` asks Envoy's admin interface."""
