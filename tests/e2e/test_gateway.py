@@ -159,6 +159,9 @@ def test_what_cannot_start_says_why(gateway: Gateway, tmp_path: Path) -> None:
     assert "sqlite:///PATH" in refused("--data-dir", str(tmp_path / "c"), "--listen", free, "--storage", "mysql://x")
     (tmp_path / "file").write_text("")
     assert "directory" in refused("--data-dir", str(tmp_path / "file"), "--listen", free)
+    rest = ("--data-dir", str(tmp_path / "d"), "--listen", free)
+    assert "--client-ca-file /nowhere: No such file" in refused(*rest, "--client-ca-file", "/nowhere")
+    assert "--oidc-issuer-url is missing" in refused(*rest, "--oidc-client-id", "onepass")
 
 
 def test_clusters_are_a_table_and_never_show_a_credential(gateway: Gateway) -> None:

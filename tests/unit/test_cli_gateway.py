@@ -7,6 +7,7 @@ in tests/e2e/test_cli.py.
 import base64
 import contextlib
 import json
+import os
 import signal
 import ssl
 import subprocess
@@ -163,6 +164,24 @@ def test_the_first_kubeconfig_that_is_named_counts(tmp_path: Path, monkeypatch: 
     assert client.locate(None, None, environment) == folders["env"]
     assert client.locate(None, None, {"ONEPASS_DATA_DIR": str(tmp_path / "envdir")}) == folders["envdir"]
     assert client.locate(None, None, {"ONEPASS_KUBECONFIG": ""}) == Path(".onepass/admin.kubeconfig")
+    assert client.locate(None, None, {"KUBECONFIG": str(folders["env"])}) == Path(".onepass/admin.kubeconfig")
+
+
+def test_kubectls_own_kubeconfig_counts_when_a_gateway_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ours, other, broken = tmp_path / "ours", tmp_path / "other", tmp_path / "broken"
+    ours.write_text(yaml.safe_dump(document("https://127.0.0.1:1")))
+    other.write_text(ours.read_text().replace("onepass", "prod"))
+    broken.write_text("{")
+    assert client.locate(None, None, {"KUBECONFIG": f"{broken}{os.pathsep}{other}{os.pathsep}{ours}"}) == ours
+    (tmp_path / ".kube").mkdir()
+    ours.rename(tmp_path / ".kube" / "config")
+    assert client.locate(None, None, {"HOME": str(tmp_path)}) == tmp_path / ".kube" / "config"
+    for environment in ({"KUBECONFIG": str(other)}, {"HOME": str(tmp_path), "ONEPASS_DATA_DIR": "elsewhere"}):
+        with pytest.raises(Failure, match=r"there is no gateway's kubeconfig"):
+            client.locate(None, None, environment)
 
 
 def test_no_kubeconfig_at_all_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

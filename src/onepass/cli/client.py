@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,10 +33,12 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def locate(given: Path | None, data_dir: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
-    """The kubeconfig to use: the first of `given`, DATA_DIR's, $ONEPASS_KUBECONFIG, $ONEPASS_DATA_DIR's, ./.onepass'.
+    """The kubeconfig to use: the first of `given`, DATA_DIR's, $ONEPASS_KUBECONFIG, $ONEPASS_DATA_DIR's, ./.onepass',
+    and kubectl's own if it has a context `onepass`.
 
     Raises Failure when that file is not there.
     """
+    named_none = given is None and data_dir is None and not environment.get("ONEPASS_DATA_DIR")
     if given is None and data_dir is None:
         named = environment.get("ONEPASS_KUBECONFIG", "")
         given = Path(named) if named else None
@@ -44,13 +46,26 @@ def locate(given: Path | None, data_dir: Path | None, environment: Mapping[str, 
     path = given.expanduser() if given is not None else (data_dir or Path()).expanduser() / "admin.kubeconfig"
     if path.is_file():
         return path
+    if named_none and given is None and (kubectls := _kubectls(environment)):
+        return kubectls
     if given is not None:
         raise Failure(f"there is no kubeconfig at {path}", "name another with --kubeconfig or ONEPASS_KUBECONFIG")
     raise Failure(
         f"there is no gateway's kubeconfig at {path}",
         "start a gateway with `onepass up`, or say where one is: --data-dir DIR, --kubeconfig FILE,\n"
-        "or the environment variables ONEPASS_DATA_DIR and ONEPASS_KUBECONFIG",
+        "or the environment variables ONEPASS_DATA_DIR, ONEPASS_KUBECONFIG and KUBECONFIG",
     )
+
+
+def _kubectls(environment: Mapping[str, str]) -> Path | None:
+    """The kubeconfig that kubectl uses, when a gateway is in it: `onepass login` writes there."""
+    home = environment.get("HOME", "")
+    listed = environment.get("KUBECONFIG") or (f"{home}/.kube/config" if home else "")
+    for path in (Path(each) for each in listed.split(os.pathsep) if each):
+        with suppress(ConfigError, KeyError, TypeError, AttributeError, ValueError, OSError, yaml.YAMLError):
+            if _CONTEXT in kubeconfig.KubeConfig.from_file(path).contexts:
+                return path
+    return None
 
 
 def _load(path: Path) -> kubeconfig.SingleConfig:

@@ -30,7 +30,8 @@ class Root:
 Kubeconfig = Annotated[
     Path | None,
     typer.Option(
-        help="The kubeconfig by which to reach the gateway. Default: admin.kubeconfig in the data directory.",
+        help="The kubeconfig by which to reach the gateway. Default: admin.kubeconfig in the data directory, then "
+        "kubectl's own.",
         show_default=False,
     ),
 ]

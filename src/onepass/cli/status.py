@@ -70,7 +70,7 @@ def status(
                 ("Version", safe(version)),
                 (
                     "Ready",
-                    f"[green]yes[/]: {safe(', '.join(found))}" if code == 200 else f"[red]no[/]: {safe(failing)}",
+                    "[green]yes[/]" if code == 200 else f"[red]no[/]: {safe(failing)}",
                 ),
                 ("Clusters", f"{len(clusters)}, {len(clusters) - len(sick)} healthy"),
                 *(("", f"[red]{safe(meta.name(c))}[/] {safe(clusterviews.health(c).why)}") for c in sick),

@@ -148,6 +148,8 @@ def up(
                 raise settings.SettingsError("give --oidc-config or --oidc-issuer-url, not both")
             return authnconfig.read(oidc_config)
         if not oidc_issuer_url:
+            if oidc_client_id or oidc_groups_claim or oidc_ca_file:
+                raise settings.SettingsError("--oidc-issuer-url is missing: without it no provider's tokens are taken")
             return ()
         return (
             authnconfig.from_flags(
@@ -157,7 +159,7 @@ def up(
                 oidc_username_prefix,
                 oidc_groups_claim,
                 oidc_groups_prefix,
-                datadir.read(oidc_ca_file) if oidc_ca_file else b"",
+                datadir.read(oidc_ca_file, "--oidc-ca-file ") if oidc_ca_file else b"",
             ),
         )
 

@@ -157,7 +157,7 @@ def others(settings: Settings, own: Sequence[Authority], now: float) -> Others:
         return Others()
     path = settings.client_ca_file
     try:
-        found = tuple(dict.fromkeys(certificates.bundle(datadir.read(path), now)))
+        found = tuple(dict.fromkeys(certificates.bundle(datadir.read(path, "--client-ca-file "), now)))
     except certificates.CertificateRefused as error:
         raise SettingsError(f"--client-ca-file {path} {error}") from error
     ours = {each.certificate.subject for each in own}
@@ -172,7 +172,7 @@ def others(settings: Settings, own: Sequence[Authority], now: float) -> Others:
 
 
 def _with_lists(found: tuple[x509.Certificate, ...], path: Path | None, now: float) -> Others:
-    pem = datadir.read(path) if path else b""
+    pem = datadir.read(path, "--client-crl-file ") if path else b""
     revoked: dict[str, frozenset[str]] = {certificates.digest(each): frozenset() for each in found}
     elsewhere: frozenset[str] = frozenset()
     listed: set[str] = set()

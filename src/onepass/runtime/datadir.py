@@ -62,12 +62,12 @@ class DataDir:
         return str(self.run / f"{name}.sock")
 
 
-def read(path: Path) -> bytes:
-    """A file's content. Raises SettingsError."""
+def read(path: Path, option: str = "") -> bytes:
+    """A file's content. Raises SettingsError, with the `option` by which somebody named it."""
     try:
         return path.read_bytes()
     except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}") from error
+        raise SettingsError(f"{option}{path}: {error.strerror}") from error
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
-from rich.table import Table
 
 from onepass.runtime.datadir import DataDir
 
@@ -28,12 +27,13 @@ class Reporter:
         """The line that scripts wait for, and what to type next."""
         self._console.print(f"{READY}{url}", style="bold green")
         shown = _shortened(data.root)
-        facts = Table.grid(padding=(0, 2))
-        facts.add_row("[dim]clusters[/]", escape(", ".join(members)) or "none yet")
-        facts.add_row("[dim]kubeconfig[/]", escape(f"{shown}/admin.kubeconfig"))
-        facts.add_row("[dim]data, logs[/]", escape(f"{shown}"))
-        facts.add_row("[dim]started in[/]", f"{seconds:.1f} s")
-        self._console.print(facts)
+        for label, value in (
+            ("clusters", ", ".join(members) or "none yet"),
+            ("kubeconfig", f"{shown}/admin.kubeconfig"),
+            ("data, logs", shown),
+            ("started in", f"{seconds:.1f} s"),
+        ):
+            self._console.print(f"[dim]{label:<10}[/]  {escape(value)}")
         steps = "\n".join(f"[bold cyan]{escape(step)}[/]" for step in _steps(shown, members))
         if self._console.is_terminal:
             self._console.print(Panel(steps, title="next, in another terminal", title_align="left", expand=False))
