@@ -59,16 +59,16 @@ def test_a_file_that_was_taken_away_comes_back(tmp_path: Path) -> None:
 
 def test_lost_records_are_told_of_once_and_their_end_too(tmp_path: Path) -> None:
     file = AuditFile(tmp_path / "audit.log", 10, 0, "unused")
-    # What Envoy has counted at each look; None where it does not answer. It counts from 0 after a restart.
-    counts = iter([0, 3, 7, None, 7, 7, 1, 1])
-    expected = ["", "error", "", "", "warning", "", "error", "warning"]
+    # Writes that failed, and those that did not, at each look; None where Envoy does not answer.
+    counts = iter([(0, 4), (3, 4), (7, 5), None, (7, 5), (7, 6), (1, 0), (1, 2)])
+    expected = ["", "error", "", "", "", "warning", "error", "warning"]  # the seventh is a new Envoy
 
     def answer(request: httpx2.Request) -> httpx2.Response:
-        assert request.url.params["filter"] == "^filesystem.write_failed$"
-        count = next(counts)
-        return (
-            httpx2.Response(503) if count is None else httpx2.Response(200, text=f"filesystem.write_failed: {count}\n")
-        )
+        assert request.url.params["filter"] == "^filesystem.write_"
+        if (count := next(counts)) is None:
+            return httpx2.Response(503)
+        text = f"filesystem.write_buffered: 9\nfilesystem.write_completed: {count[1]}\nfilesystem.write_failed: {count[0]}\n"
+        return httpx2.Response(200, text=text)
 
     async def ask() -> list[str]:
         told = []

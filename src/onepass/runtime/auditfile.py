@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
 _LOOKS = 5  # after so many looks at the file, Envoy is asked whether it could write
-_FAILED = "filesystem.write_failed"
+_COUNTS = re.compile(r"^filesystem\.write_(failed|completed): (\d+)$", re.MULTILINE)
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class AuditFile:
     admin: str
     _reopen: bool = field(default=False, init=False)  # Envoy has yet to be told of a new file
     _failed: int = field(default=0, init=False)  # writes that Envoy could not do, when it was asked last
+    _completed: int = field(default=0, init=False)  # those that it could
     _losing: bool = field(default=False, init=False)
 
     def prepare(self) -> None:
@@ -56,17 +58,22 @@ class AuditFile:
     async def ask(self, client: httpx2.AsyncClient) -> None:
         """Tell when records are lost because Envoy cannot write them (the disk is full), and when that is over."""
         try:
-            answer = (await client.get("http://envoy/stats", params={"filter": f"^{_FAILED}$"})).raise_for_status()
+            answer = (
+                await client.get("http://envoy/stats", params={"filter": "^filesystem.write_"})
+            ).raise_for_status()
         except httpx2.HTTPError:  # an Envoy that is away writes nothing, and who starts it tells of that
             return
-        counted = answer.text.strip().removeprefix(f"{_FAILED}: ")
-        failed = int(counted) if counted.isdecimal() else 0
-        losing = failed > (self._failed if failed >= self._failed else 0)  # a new Envoy counts from 0
+        counts = {what: int(count) for what, count in _COUNTS.findall(answer.text)}
+        failed, completed = counts.get("failed", 0), counts.get("completed", 0)
+        if failed < self._failed or completed < self._completed:  # a new Envoy counts from 0
+            self._failed = self._completed = 0
+        # Where nothing was to be written, nothing is known to be better.
+        losing = failed > self._failed or (self._losing and completed == self._completed)
         if losing and not self._losing:
             log.error("the audit log cannot be written, records are lost: is the disk full?", path=str(self.path))
         elif self._losing and not losing:
             log.warning("the audit log is written again", path=str(self.path), writes_lost=failed)
-        self._failed, self._losing = failed, losing
+        self._failed, self._completed, self._losing = failed, completed, losing
 
     async def look(self, client: httpx2.AsyncClient) -> None:
         """Set the file aside if it is too large. `client` asks Envoy's admin interface."""
