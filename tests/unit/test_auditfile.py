@@ -67,7 +67,8 @@ def test_lost_records_are_told_of_once_and_their_end_too(tmp_path: Path) -> None
         assert request.url.params["filter"] == "^filesystem.write_"
         if (count := next(counts)) is None:
             return httpx2.Response(503)
-        text = f"filesystem.write_buffered: 9\nfilesystem.write_completed: {count[1]}\nfilesystem.write_failed: {count[0]}\n"
+        named = zip(("failed", "completed"), count, strict=True)
+        text = "".join(f"filesystem.write_{name}: {number}\n" for name, number in named)
         return httpx2.Response(200, text=text)
 
     async def ask() -> list[str]:
