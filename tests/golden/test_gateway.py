@@ -72,11 +72,18 @@ def of_listener(given: Any) -> object:
     return told(resources.Builder(lambda *_: "-- the gatekeeper").build(gateway), lambda _: True)
 
 
+def of_extension(given: Any) -> object:
+    front = {k: v if isinstance(v, str | int) else tuple(v) for k, v in given.items()}
+    gateway = replace(GATEWAY, front=ir.Front(**front | {"ca": given["ca"].encode()}))
+    made = resources.Builder(lambda *_: "-- the gatekeeper").build(gateway)
+    return told(made, lambda name: name in ("extension", "gatekeeper/extension", "front-proxy-ca"))
+
+
 def of_bootstrap(given: Any) -> object:
     return json.loads(bootstrap.document(bootstrap.Start(**given)))
 
 
-@pytest.mark.parametrize("case", [of_members, of_listener, of_bootstrap])
+@pytest.mark.parametrize("case", [of_members, of_listener, of_extension, of_bootstrap])
 def test_golden(case: Callable[[Any], object], request: pytest.FixtureRequest) -> None:
     name = case.__name__.removeprefix("of_")
     given = yaml.safe_load((CASES / f"{name}.in.yaml").read_text())

@@ -13,8 +13,10 @@ STAMP = "k8s.io/component-base/version."
 
 
 @contextmanager
-def running(data_dir: Path, *, port: int = 0, http2: bool = True) -> Iterator[GoMember]:
+def running(data_dir: Path, *flags: str, port: int = 0, http2: bool = True) -> Iterator[GoMember]:
     """A ready cluster until the end of the block; on the same directory and port, the same cluster again.
+
+    `flags` are further ones of kube-apiserver.
 
     The directory must exist, and the port is a free one when 0. The first build takes minutes. Raises golang.GoMissing.
     """
@@ -23,5 +25,5 @@ def running(data_dir: Path, *, port: int = 0, http2: bool = True) -> Iterator[Go
         SOURCE, ".", f"{STAMP}gitVersion={VERSION}", f"{STAMP}gitMajor={major}", f"{STAMP}gitMinor={minor}"
     )
     options = [f"-data-dir={data_dir}", f"-port={port}", f"-http2={str(http2).lower()}"]
-    with gomembers.started(executable, *options, deadline=30) as member:
+    with gomembers.started(executable, *options, "--", *flags, deadline=30) as member:
         yield member

@@ -98,3 +98,30 @@ def test_headers_are_read_as_the_gatekeeper_reads_them() -> None:
     assert standing.judge(policy, replace(WATCH, headers=headers), NOW, acting).lost == ""
     bad = (*headers, "impersonate-group", "system:masters")
     assert "never impersonated" in standing.judge(policy, replace(WATCH, headers=bad), NOW, acting).lost
+
+
+@pytest.mark.parametrize(
+    ("change", "lost"),
+    [
+        ({}, ""),
+        ({"cluster": ""}, ""),
+        ({"user": "system:serviceaccount:host:account"}, ""),  # the host's, of which nothing is known here
+        ({"method": "POST", "upgrade": True, "path": EXEC.path}, ""),
+        ({"upgrade": True, "path": EXEC.path}, "cannot create"),  # the host judged it as a read
+        ({"front": "narrow"}, "cannot watch"),
+        ({"front": "narrow", "user": "bob"}, ""),
+        ({"cluster": "gone"}, "not found"),
+    ],
+)
+def test_what_a_host_cluster_has_let_in_is_the_hosts_to_judge(change: dict[str, Any], lost: str) -> None:
+    claim = replace(WATCH, **{"user": "alice", "serial": "", "front": "ignore"} | change)
+    found = standing.judge(POLICY, claim, NOW, acting).lost
+    assert lost in found
+    assert bool(lost) == bool(found)
+
+
+def test_a_cluster_that_must_see_its_users_ends_what_it_saw_as_the_gateway() -> None:
+    policy = replace(POLICY, targets={"prod": Target("prod", "prod:6443", "", "Impersonate")})
+    claim = replace(WATCH, user="alice", serial="", front="ignore")
+    assert "must now see" in standing.judge(policy, claim, NOW, acting).lost
+    assert not standing.judge(policy, replace(claim, as_user=True), NOW, acting).lost

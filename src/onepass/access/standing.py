@@ -11,6 +11,7 @@ from onepass.access.identity import Identity
 from onepass.access.policy import Policy
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_MUST_SEE = "the cluster must now see the user, and saw the gateway when the stream began"
 _ACCOUNT = "system:serviceaccount:"
 
 # The headers by which a client asked to act as somebody else, as they came: name, value, name, value.
@@ -34,6 +35,7 @@ class Claim:
     upgrade: bool
     headers: Headers = ()
     as_user: bool = False  # the member sees the user, and not the gateway
+    front: str = ""  # by a host cluster, whose RBAC has decided: "ignore" or "narrow" (gateway/frontproxy.lua)
     attributes: Attributes = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -54,7 +56,9 @@ def judge(policy: Policy, claim: Claim, now: float, acting: Acting) -> Standing:
     """Whether the right holds at `now`, by the rule that let the stream begin or by any other."""
     if claim.serial and claim.serial in policy.revoked:
         return Standing("the client certificate has been revoked")
-    if claim.user.startswith(_ACCOUNT) and policy.accounts.get(claim.user) != claim.uid:
+    if claim.front and (not claim.cluster or not _asks_passes(claim)):
+        return _by_host(policy, claim)
+    if not claim.front and claim.user.startswith(_ACCOUNT) and policy.accounts.get(claim.user) != claim.uid:
         return Standing("the service account of the token is gone")
     identity = Identity(claim.user, claim.groups, claim.uid)
     if not claim.cluster:
@@ -64,8 +68,25 @@ def judge(policy: Policy, claim: Claim, now: float, acting: Acting) -> Standing:
     if found.code != 200:
         return Standing(found.message)
     if found.mode == "Impersonate" and not claim.as_user and wanted is None:
-        return Standing("the cluster must now see the user, and saw the gateway when the stream began")
+        return Standing(_MUST_SEE)
     return Standing(until=found.until)
+
+
+def _asks_passes(claim: Claim) -> bool:
+    """What the host has judged as a read, and is more, passes must allow; and everything when they narrow."""
+    return claim.front == "narrow" or (claim.upgrade and claim.method != "POST")
+
+
+def _by_host(policy: Policy, claim: Claim) -> Standing:
+    """The host's decision is taken once, when the stream begins, as by kube-apiserver for what is its own."""
+    if not claim.cluster:
+        return Standing()
+    target = policy.targets.get(claim.cluster)
+    if target is None:
+        return Standing(f'clusters.cluster.karpor.io "{claim.cluster}" not found')
+    if target.mode == "Impersonate" and not claim.as_user:
+        return Standing(_MUST_SEE)
+    return Standing()
 
 
 def _at_home(policy: Policy, identity: Identity, claim: Claim, acting: Acting) -> Standing:

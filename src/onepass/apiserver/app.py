@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from onepass.api.meta import JSON
-from onepass.apiserver import encoding, filters, healthz
+from onepass.apiserver import authentication, encoding, filters, healthz
 from onepass.apiserver.discovery import Discovery
 from onepass.apiserver.endpoints import Endpoints
 from onepass.apiserver.handlers import Server
@@ -24,6 +24,7 @@ from onepass.apiserver.ports import (
     Authorizer,
     Check,
     Connect,
+    Judged,
     Kindless,
     Limits,
     VersionInfo,
@@ -48,12 +49,14 @@ def build(
     limits: Limits | None = None,
     registry: CollectorRegistry | None = None,
     documents: Sequence[Route] = (),
+    judged: Judged = authentication.nobody_has,
 ) -> Starlette:
     """The ASGI application. `stores` and `kindless` are discovered in their order.
 
     `aliases` maps path prefixes to the ones that they stand for; `registry` is what `/metrics` tells, beside the
-    server's own counts; `documents` are more routes. Serve it with `onepass.apiserver.serving`, which ends its watches
-    by `state.closing`.
+    server's own counts; `documents` are more routes; `judged` tells what
+    whoever is in front has decided about. Serve it with `onepass.apiserver.serving`, which ends its watches by
+    `state.closing`.
     """
     limits = limits or Limits()
     endpoints = Endpoints(stores, connects, kindless)
@@ -81,7 +84,7 @@ def build(
             Middleware(filters.Understand, aliases),
             Middleware(filters.Identify, authenticate, authorize),
             Middleware(filters.Bound, limits, endpoints, metrics),
-            Middleware(filters.Authorize, authorize, endpoints),
+            Middleware(filters.Authorize, authorize, endpoints, judged),
         ],
     )
     app.router.redirect_slashes = False

@@ -28,6 +28,16 @@ async def front_proxy(connection: HTTPConnection) -> Identity | None:
     return Identity(_utf8(found.user), tuple(map(_utf8, found.groups)), found.uid, found.extra)
 
 
+def judged_by_host(connection: HTTPConnection) -> bool:
+    """Whether a host cluster has decided about this request (gatekeeper.lua, `to_apiserver`)."""
+    return connection.headers.get("x-onepass-judged") == "host"
+
+
+def nobody_has(_connection: HTTPConnection) -> bool:
+    """Where every request is decided here."""
+    return False
+
+
 def _utf8(text: str) -> str:
     return text if text.isascii() else text.encode("latin-1").decode("utf-8", "replace")
 

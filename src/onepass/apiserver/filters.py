@@ -22,7 +22,7 @@ from onepass.api.meta import Resource
 from onepass.apiserver import authentication
 from onepass.apiserver.endpoints import Endpoints
 from onepass.apiserver.metrics import Metrics
-from onepass.apiserver.ports import Authenticate, Authorizer, Limits
+from onepass.apiserver.ports import Authenticate, Authorizer, Judged, Limits
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 log = structlog.get_logger("onepass.apiserver")
@@ -215,17 +215,22 @@ class Bound:
 
 
 class Authorize:
-    """Lets through what the rules allow. An anonymous caller that they do not allow has yet to log in: 401."""
+    """Lets through what the rules allow. An anonymous caller that they do not allow has yet to log in: 401.
 
-    def __init__(self, app: ASGIApp, authorize: Authorizer, endpoints: Endpoints) -> None:
+    What `judged` says that another has decided already is not decided again.
+    """
+
+    def __init__(self, app: ASGIApp, authorize: Authorizer, endpoints: Endpoints, judged: Judged) -> None:
         self.app = app
         self.authorize = authorize
         self.endpoints = endpoints
+        self.judged = judged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         asked: Attributes = scope["attributes"]
         connect = self.endpoints.connect(asked)
-        if connect is None or not connect.guards_itself:
+        guarded = connect is not None and connect.guards_itself
+        if not guarded and not self.judged(HTTPConnection(scope)):
             await require(self.authorize, scope["identity"], asked)
         await self.app(scope, receive, send)
 

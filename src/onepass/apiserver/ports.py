@@ -18,6 +18,9 @@ from onepass.api.meta import Object, Resource
 # Who sends this request: None when it carries no credential. Raises unauthorized for one that does not hold.
 Authenticate = Callable[[HTTPConnection], Awaitable[Identity | None]]
 
+# Whether whoever is in front has decided already what this request may.
+Judged = Callable[[HTTPConnection], bool]
+
 # "" when all is well, otherwise why not, in words that anyone may read. Given two seconds.
 Check = Callable[[], Awaitable[str]]
 

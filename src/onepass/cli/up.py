@@ -118,6 +118,49 @@ def up(
         Path | None,
         typer.Option(help="The authority (PEM) of the provider. Default: the system's.", show_default=False),
     ] = None,
+    extension: Annotated[
+        bool,
+        typer.Option(
+            "--extension", help="Serve the aggregator of a host cluster as well: the host's users and its RBAC."
+        ),
+    ] = False,
+    extension_listen: Annotated[
+        str, typer.Option(help="The address and port for the aggregator.")
+    ] = settings.DEFAULT_EXTENSION_LISTEN,
+    extension_passes: Annotated[
+        str,
+        typer.Option(
+            help="ignore: the host's RBAC alone decides who enters a member; narrow: passes must allow the request too."
+        ),
+    ] = "ignore",
+    authentication_kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            help="Leads to the host cluster, whose extension-apiserver-authentication names the front proxy. "
+            "Default: the service account of the pod.",
+            show_default=False,
+        ),
+    ] = None,
+    requestheader_client_ca_file: Annotated[
+        Path | None,
+        typer.Option(help="Instead of asking the host: the authorities (PEM) of its front proxy.", show_default=False),
+    ] = None,
+    requestheader_allowed_names: Annotated[
+        str,
+        typer.Option(help="Common names of the front proxy, comma-separated. Default: any.", show_default=False),
+    ] = "",
+    requestheader_username_headers: Annotated[
+        str, typer.Option(help="Headers by which it names the user.")
+    ] = "X-Remote-User",
+    requestheader_group_headers: Annotated[
+        str, typer.Option(help="Headers by which it names the groups.")
+    ] = "X-Remote-Group",
+    requestheader_uid_headers: Annotated[
+        str, typer.Option(help="Headers by which it names the user's uid.")
+    ] = "X-Remote-Uid",
+    requestheader_extra_headers_prefix: Annotated[
+        str, typer.Option(help="What headers with more about the user begin with.")
+    ] = "X-Remote-Extra-",
     oidc_refresh: Annotated[
         float, typer.Option(min=1, max=3600, help="Seconds between two looks at the keys of a provider.")
     ] = 60,
@@ -132,6 +175,7 @@ def up(
 
     onepass up --sandbox 2
     onepass up --data-dir /var/lib/onepass --listen 0.0.0.0:6443 --name gateway.example.com
+    onepass up --extension --extension-listen 0.0.0.0:6444 --authentication-kubeconfig host.kubeconfig
     onepass up --oidc-issuer-url https://login.example.com --oidc-client-id onepass --oidc-groups-claim groups
     """
     # gRPC would otherwise tell of every child process; it is asked before it is loaded.
@@ -163,6 +207,23 @@ def up(
             ),
         )
 
+    def host() -> settings.Extension | None:
+        if not extension:
+            if requestheader_client_ca_file or authentication_kubeconfig:
+                raise settings.SettingsError("the front proxy of a host cluster is of use with --extension only")
+            return None
+        return settings.Extension(
+            listen=settings.Listen.parse(extension_listen, "--extension-listen"),
+            passes=extension_passes,
+            client_ca_file=requestheader_client_ca_file,
+            allowed_names=_listed(requestheader_allowed_names),
+            username_headers=_listed(requestheader_username_headers),
+            group_headers=_listed(requestheader_group_headers),
+            uid_headers=_listed(requestheader_uid_headers),
+            extra_headers_prefix=_listed(requestheader_extra_headers_prefix),
+            kubeconfig=authentication_kubeconfig,
+        )
+
     try:
         chosen = settings.Settings(
             data_dir=data_dir or before or Path(os.environ.get("ONEPASS_DATA_DIR") or ".onepass"),
@@ -180,7 +241,12 @@ def up(
             accounts=settings.ServiceAccounts(
                 tuple(service_account_issuer or (settings.DEFAULT_ISSUER,)), service_account_jwks_uri
             ),
+            extension=host(),
         )
         serve.up(chosen)
     except settings.SettingsError as error:
         raise Failure(str(error)) from error
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in text.split(","))))

@@ -194,6 +194,7 @@ def _claim(told: Mapping[str, JSON]) -> Claim:
         upgrade=stream.get("upgrade") is True,
         headers=_texts(stream, "as"),
         as_user=stream.get("as_user") is True,
+        front=meta.text(stream, "front"),
     )
 
 

@@ -53,7 +53,7 @@ end
 
 -- A UserInfo of who asks.
 local function user(id)
-  local told = { username = id.user, uid = id.uid, groups = id.groups }
+  local told = { username = id.user, uid = id.uid, groups = id.groups[1] and id.groups or nil }
   if id.serial then told.extra = { ["authentication.kubernetes.io/credential-id"] = { "X509SERIAL=" .. id.serial } } end
   return told
 end

@@ -4,8 +4,8 @@
 -- in lower case. Every refusal is a Status (meta/v1), as kube-apiserver's.
 
 local policy, known, requestinfo, rules, audit = policy, known, onepass.requestinfo, onepass.rules, onepass.audit
+local front, is_name, lower, sub = onepass.front, requestinfo.is_name, string.lower, string.sub
 local byte, find, format, gmatch, gsub = string.byte, string.find, string.format, string.gmatch, string.gsub
-local lower, sub = string.lower, string.sub
 local concat, ipairs, max, pairs, pcall, select = table.concat, ipairs, math.max, pairs, pcall, select
 local time, tostring, type = os.time, tostring, type
 
@@ -39,7 +39,6 @@ local function details(a)
   local group = a.group ~= "" and '"group":' .. json(a.group) .. "," or ""
   return ',"details":{' .. name .. group .. '"kind":' .. json(a.resource) .. "}"
 end
-
 
 -- Headers ------------------------------------------------------------------------------------------------------------
 
@@ -121,12 +120,6 @@ local function without_token(protocols)
 end
 
 -- Identity -----------------------------------------------------------------------------------------------------------
-
--- What a header carries unchanged, and nobody can take for another name.
-local function is_name(text)
-  return text ~= nil and text ~= "" and not find(text, "%c") and not find(text, "^%s") and not find(text, "%s$")
-    and requestinfo.is_utf8(text)
-end
 
 local function is_reserved(name)
   return find(name, "^system:") ~= nil or (find(name, "^onepass:") ~= nil and name ~= ADMINISTRATORS)
@@ -249,6 +242,7 @@ local function identify(info, seen, token_in_protocol, now)
   if token_in_protocol then return nil, "a bearer token in Sec-WebSocket-Protocol is taken for WebSockets only; send it in Authorization" end
   return ANONYMOUS
 end
+local own = { identify = identify, decide = rules.decide }
 
 -- Ways on ------------------------------------------------------------------------------------------------------------
 
@@ -257,6 +251,7 @@ local function to_apiserver(headers, id, streams)
   headers:replace("x-remote-user", id.user)
   for _, group in ipairs(id.groups) do headers:add("x-remote-group", group) end
   if id.uid then headers:add("x-remote-uid", id.uid) end
+  if front then headers:add("x-onepass-judged", "host") end
 end
 
 -- What goes on for as long as both sides like (k8s.io/kubernetes/pkg/controlplane/apiserver, LongRunningFunc); everything
@@ -288,6 +283,7 @@ local function announce(metadata, seen, id, cluster, inner, query, as_user)
   metadata:set("onepass", "stream", {
     method = seen.method, cluster = cluster, path = inner, query = audit.printable(query or ""),
     upgrade = seen.upgrade or false, as = seen.as, serial = id.ours or nil, as_user = as_user or false,
+    front = front and front.passes or nil,
   })
 end
 
@@ -296,6 +292,7 @@ local function admit(h, told)
   local headers, info, now = h:headers(), h:streamInfo(), time()
   local metadata = info:dynamicMetadata()
   local seen, drop = survey(headers)
+  if front then seen.said = front.hear(headers) end
   for _, name in ipairs(drop) do headers:remove(name) end
   local token_in_protocol = false
   if seen.protocols and find(seen.protocols, BEARER_PROTOCOL, 1, true) then
@@ -315,9 +312,10 @@ local function admit(h, told)
   local decoded, wire = requestinfo.decode(raw)
   if not decoded then return 400, wire end
 
-  local id, why = identify(info, seen, token_in_protocol, now)
+  local id, why = (front or own).identify(info, seen, token_in_protocol, now)
   if not id then return 401, why end
   told.user = audit.user(id)
+  if front and not front.serves(seen.method, decoded) then return 404, front.NOT_HERE end
 
   local cluster, inner = requestinfo.member(decoded)
   local a, malformed = requestinfo.attributes(seen.method, inner or decoded, query or "", seen.upgrade)
@@ -333,12 +331,12 @@ local function admit(h, told)
     return to_apiserver(headers, id, a and a.verb == "watch")
   end
   told.cluster = cluster
-  if id == ANONYMOUS then return 401, "a request to a member cluster needs a credential" end
+  if id.user == ANONYMOUS.user then return 401, "a request to a member cluster needs a credential" end
   if not a then return 400, malformed end
   for _, name in ipairs(unknown or {}) do headers:remove(name) end
 
   local code, message, origin, as_user, ends, here =
-    rules.decide(id, cluster, seen.method, a, seen.upgrade, now, imp)
+    (front or own).decide(id, cluster, seen.method, a, seen.upgrade, now, imp)
   if code ~= 200 then return code, message, code == 403 and a or nil end
   told.decision = "allow"
   told.reason, told.pass = audit.allowed(origin)

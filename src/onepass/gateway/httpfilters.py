@@ -27,6 +27,7 @@ WEBSOCKET_TOKEN = "websocket-token"  # noqa: S105  the name of a filter
 TOKENS = "tokens"
 GATEKEEPER = "gatekeeper"
 ANSWERS = "answers"
+FRONT_GATEKEEPER = "gatekeeper/extension"
 COMPANION = "companion"
 
 _COMPANION_SECONDS = 5.0
@@ -49,6 +50,11 @@ def chain() -> Sequence[http_connection_manager_pb2.HttpFilter]:
         _companion(),
         router(),
     )
+
+
+def chain_of_front() -> Sequence[http_connection_manager_pb2.HttpFilter]:
+    """For the aggregator of a host cluster, which has verified whatever its client came with, and takes that off."""
+    return (_discovered(FRONT_GATEKEEPER, lua_pb2.Lua), _answers(), _companion(), router())
 
 
 def _companion() -> http_connection_manager_pb2.HttpFilter:
@@ -94,13 +100,18 @@ def router() -> http_connection_manager_pb2.HttpFilter:
     return _Filter(name="router", typed_config=proto.packed(router_pb2.Router(suppress_envoy_headers=True)))
 
 
-def extensions(issuers: Sequence[ir.Issuer], gatekeeper: str) -> Mapping[str, extension_pb2.TypedExtensionConfig]:
-    """What the discovered filters are configured with, by name. `gatekeeper` is Lua."""
-    code = lua_pb2.Lua()
-    code.default_source_code.inline_string = gatekeeper
+def extensions(
+    issuers: Sequence[ir.Issuer], gatekeepers: Mapping[str, str]
+) -> Mapping[str, extension_pb2.TypedExtensionConfig]:
+    """What the discovered filters are configured with, by name. `gatekeepers` are Lua."""
+    configs: dict[str, Message] = {TOKENS: _tokens(issuers)}
+    for name, source in gatekeepers.items():
+        code = lua_pb2.Lua()
+        code.default_source_code.inline_string = source
+        configs[name] = code
     return {
         name: extension_pb2.TypedExtensionConfig(name=name, typed_config=proto.packed(config))
-        for name, config in ((TOKENS, _tokens(issuers)), (GATEKEEPER, code))
+        for name, config in configs.items()
     }
 
 

@@ -5,6 +5,7 @@ Frozen, rebuilt whole and compared. Imports nothing of the other rooms but the c
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from onepass.access.policy import Policy
 
@@ -95,6 +96,25 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class Front:
+    """Where the aggregator of a host cluster connects, and by what its front proxy is known.
+
+    Header names are in lower case. `passes` says what comes after the host's own decision: "ignore", the host alone
+    decides; "narrow", the gateway's rules must allow it too.
+    """
+
+    host: str
+    port: int
+    ca: bytes  # PEM bundle of the authorities of the front proxy's certificate
+    allowed: tuple[str, ...] = ()  # common names that it may have; empty: any
+    users: tuple[str, ...] = ("x-remote-user",)
+    groups: tuple[str, ...] = ("x-remote-group",)
+    uids: tuple[str, ...] = ("x-remote-uid",)
+    extras: tuple[str, ...] = ("x-remote-extra-",)
+    passes: Literal["ignore", "narrow"] = "ignore"
+
+
+@dataclass(frozen=True, slots=True)
 class Sockets:
     """Unix sockets on this machine, each 0600: the API server's, the prober's way to members through Envoy, and where
     the control plane keeps companions of open streams (empty: nowhere)."""
@@ -120,6 +140,7 @@ class Gateway:
     listener: Listener
     sockets: Sockets
     policy: Policy
+    front: Front | None = None
     audit_log: str = ""  # a file on Envoy's machine, or "-" for its standard output; empty: none
     system_trust: str = "/etc/ssl/certs/ca-certificates.crt"  # PEM file there, for members that name no CA
     bounds: Bounds = Bounds()

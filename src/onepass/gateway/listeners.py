@@ -1,7 +1,9 @@
 """Where Envoy listens: the gateway's TLS port, and a unix socket by which the prober reaches members."""
 
+from collections.abc import Sequence
+
 from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
-from envoy.config.core.v3 import extension_pb2, protocol_pb2, socket_option_pb2
+from envoy.config.core.v3 import base_pb2, extension_pb2, protocol_pb2, socket_option_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
@@ -10,6 +12,7 @@ from envoy.type.matcher.v3 import string_pb2
 from onepass.gateway import auditlog, bootstrap, httpfilters, ir, proto, replies, routing, tlscontexts, upstreams
 
 GATEWAY = bootstrap.LISTENER
+FRONT = "extension"
 PROBE = "probe"
 
 _Manager = http_connection_manager_pb2.HttpConnectionManager
@@ -19,6 +22,9 @@ _Option = socket_option_pb2.SocketOption
 # A kube-apiserver takes the source address of its audit log from X-Real-Ip as well as from X-Forwarded-For.
 _FORGEABLE_PREFIXES = ("x-onepass-", "x-remote-", "x-envoy-", "x-forwarded-")
 _FORGEABLE = ("forwarded", "x-real-ip", "x-request-id")
+# Behind a front proxy, which has done already what a client asked by Impersonate-*.
+_FORGEABLE_BEHIND_FRONT = ("x-onepass-", "x-envoy-", "x-forwarded-", "impersonate-")
+_FRONT_HEADERS = 1000  # a user of the host may be in many groups, each of which is a header
 
 # SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT of Linux, inherited by what is accepted: a client that is
 # gone without a word is noticed after a minute, and its watch ends.
@@ -30,16 +36,44 @@ _KEEPALIVE = tuple(
 
 def gateway(listener: ir.Listener, audit_log: str) -> listener_pb2.Listener:
     """The port that clients use. Nothing in it changes with clusters or policy: a changed listener drains."""
+    tls = tlscontexts.downstream(tlscontexts.CLIENT_CA if listener.client_ca else "")
+    return _listener(GATEWAY, listener.host, listener.port, tls, _manager(audit_log), audit_log)
+
+
+def front(front: ir.Front, audit_log: str) -> listener_pb2.Listener:
+    """The port for the aggregator of a host cluster. No connection without a certificate of its authority.
+
+    A path is served as it was judged, or not at all: what the host has read one way must not be read here in another.
+    """
+    manager = _manager(audit_log)
+    manager.normalize_path.value = False
+    manager.merge_slashes = False
+    manager.common_http_protocol_options.max_headers_count.value = _FRONT_HEADERS
+    del manager.http_filters[:], manager.early_header_mutation_extensions[:]
+    manager.http_filters.extend(httpfilters.chain_of_front())
+    manager.early_header_mutation_extensions.append(_cut(_FORGEABLE_BEHIND_FRONT, _FORGEABLE))
+    tls = tlscontexts.downstream(tlscontexts.FRONT_CA, required=True)
+    return _listener(FRONT, front.host, front.port, tls, manager, audit_log)
+
+
+def _listener(
+    name: str,
+    host: str,
+    port: int,
+    tls: base_pb2.TransportSocket,
+    manager: http_connection_manager_pb2.HttpConnectionManager,
+    audit_log: str,
+) -> listener_pb2.Listener:
     return listener_pb2.Listener(
-        name=GATEWAY,
-        address=proto.tcp(listener.host, listener.port),
+        name=name,
+        address=proto.tcp(host, port),
         per_connection_buffer_limit_bytes=proto.u32(proto.MEBIBYTE),
         socket_options=_KEEPALIVE,
         access_log=auditlog.of_connections(audit_log) if audit_log else [],
         filter_chains=[
             listener_components_pb2.FilterChain(
-                filters=[_network(_manager(audit_log))],
-                transport_socket=tlscontexts.downstream(listener),
+                filters=[_network(manager)],
+                transport_socket=tls,
                 transport_socket_connect_timeout=proto.seconds(10),
             )
         ],
@@ -80,7 +114,7 @@ def _manager(audit_log: str) -> http_connection_manager_pb2.HttpConnectionManage
         merge_slashes=True,
         path_with_escaped_slashes_action=_Manager.REJECT_REQUEST,
         # Headers: nothing that a client says of itself or of the way it came.
-        early_header_mutation_extensions=[_cut_forgeries()],
+        early_header_mutation_extensions=[_cut(_FORGEABLE_PREFIXES, _FORGEABLE)],
         use_remote_address=proto.flag(True),
         internal_address_config=_Manager.InternalAddressConfig(),
         forward_client_cert_details=_Manager.SANITIZE,
@@ -109,9 +143,9 @@ def _manager(audit_log: str) -> http_connection_manager_pb2.HttpConnectionManage
     )
 
 
-def _cut_forgeries() -> extension_pb2.TypedExtensionConfig:
-    matchers = [string_pb2.StringMatcher(prefix=prefix) for prefix in _FORGEABLE_PREFIXES]
-    matchers += [string_pb2.StringMatcher(exact=name) for name in _FORGEABLE]
+def _cut(prefixes: Sequence[str], names: Sequence[str]) -> extension_pb2.TypedExtensionConfig:
+    matchers = [string_pb2.StringMatcher(prefix=prefix) for prefix in prefixes]
+    matchers += [string_pb2.StringMatcher(exact=name) for name in names]
     mutation = mutation_rules_pb2.HeaderMutation
     cut = header_mutation_pb2.HeaderMutation(
         mutations=[mutation(remove_on_match=mutation.RemoveOnMatch(key_matcher=matcher)) for matcher in matchers]

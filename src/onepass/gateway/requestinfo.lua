@@ -20,6 +20,12 @@ local function is_utf8(text)
   return not find(text, "[\128-\255]")
 end
 
+-- What a header carries unchanged, and nobody can take for another name.
+local function is_name(text)
+  return text ~= nil and text ~= "" and not find(text, "%c") and not find(text, "^%s") and not find(text, "%s$")
+    and is_utf8(text)
+end
+
 local function from_hex(hex)
   return char(tonumber(hex, 16))
 end
@@ -194,6 +200,6 @@ local function attributes(method, path, query, upgrade)
 end
 
 onepass.requestinfo = {
-  attributes = attributes, decode = decode, is_true = is_true, is_utf8 = is_utf8, member = member, parameter = parameter,
-  unescape = unescape, verb_of = verb_of, without_access_token = without_access_token,
+  attributes = attributes, decode = decode, is_true = is_true, is_name = is_name, is_utf8 = is_utf8, member = member,
+  parameter = parameter, unescape = unescape, verb_of = verb_of, without_access_token = without_access_token,
 }

@@ -13,7 +13,7 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from google.protobuf.message import Message
 
 from onepass.access.policy import Policy
-from onepass.gateway import httpfilters, ir, listeners, proto, tlscontexts, upstreams
+from onepass.gateway import httpfilters, ir, listeners, proto, tables, tlscontexts, upstreams
 from onepass.xds.snapshot import Resource, Snapshot
 
 CLUSTER = proto.type_url(cluster_pb2.Cluster)
@@ -47,17 +47,23 @@ class Builder:
         clusters[upstreams.APISERVER] = _written(upstreams.apiserver_cluster(gateway.sockets.apiserver))
         secrets = {name: secret for *_, written in members.values() for name, secret in written.items()}
         secrets |= _all(tlscontexts.listener_secrets(gateway.listener))
-        gatekeeper = self._gatekeeper(gateway.policy, gateway.listener.known)
+        gatekeepers = {httpfilters.GATEKEEPER: self._gatekeeper(gateway.policy, gateway.listener.known)}
+        ports = {
+            listeners.GATEWAY: listeners.gateway(gateway.listener, gateway.audit_log),
+            listeners.PROBE: listeners.probe(gateway.sockets.probe),
+        }
+        if front := gateway.front:
+            ports[listeners.FRONT] = listeners.front(front, gateway.audit_log)
+            secrets |= _all(tlscontexts.front_secrets(front))
+            own = gatekeepers[httpfilters.GATEKEEPER]
+            gatekeepers[httpfilters.FRONT_GATEKEEPER] = tables.of_front(front, own)
         return Snapshot(
             MappingProxyType(
                 {
                     CLUSTER: clusters,
                     SECRET: secrets,
-                    LISTENER: {
-                        listeners.GATEWAY: _written(listeners.gateway(gateway.listener, gateway.audit_log)),
-                        listeners.PROBE: _written(listeners.probe(gateway.sockets.probe)),
-                    },
-                    EXTENSION: _all(httpfilters.extensions(gateway.listener.issuers, gatekeeper)),
+                    LISTENER: _all(ports),
+                    EXTENSION: _all(httpfilters.extensions(gateway.listener.issuers, gatekeepers)),
                 }
             )
         )

@@ -216,6 +216,11 @@ local function impersonating(id, cluster, a, now)
   return best_end
 end
 
+-- Why someone whom the member would have to see is refused.
+local function never(id, cluster, a)
+  return denied(id.user, cluster, a, NEVER_USERS)
+end
+
 -- code, message, origin, as_user, until (nil: no end), here
 local function decide(id, cluster, method, a, upgrade, now, imp)
   if imp and imp.user == "" then return 400, NO_USER end
@@ -231,7 +236,7 @@ local function decide(id, cluster, method, a, upgrade, now, imp)
     and (DISCOVERY[a.path] or begins(a.path, "/api/") or begins(a.path, "/apis/") or begins(a.path, "/openapi/"))
   offer_ways(id, target, cluster, carrier, a, now, free)
   if not found then return 403, denied(id.user, cluster, a) end
-  if best_as_user and begins(id.user, "system:") then return 403, denied(id.user, cluster, a, NEVER_USERS) end
+  if best_as_user and begins(id.user, "system:") then return 403, never(id, cluster, a) end
   local origin, as_user, ends = best_origin, best_as_user, best_end
   if imp then
     for _, each in ipairs(wanted(imp)) do
@@ -243,4 +248,4 @@ local function decide(id, cluster, method, a, upgrade, now, imp)
   return 200, "", origin, as_user, ends ~= huge and ends or nil, self_review and not as_user and not imp
 end
 
-onepass.rules = { decide = decide }
+onepass.rules = { decide = decide, never = never }

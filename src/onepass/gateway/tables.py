@@ -41,11 +41,24 @@ def source(policy: Policy, known: ir.Known = _NOTHING) -> str:
     return f"do\n{tables}end\n{_scripts()}"
 
 
+def of_front(front: ir.Front, gatekeeper: str) -> str:
+    """The gatekeeper as the listener of a host cluster's aggregator has it."""
+    named = (
+        ("allowed", front.allowed),
+        ("users", front.users),
+        ("groups", front.groups),
+        ("uids", front.uids),
+    )
+    sets = "".join(f"{name}={_set(frozenset(values))}," for name, values in named)
+    extras = ",".join(map(_quote, front.extras))
+    return f"front={{{sets}extras={{{extras}}},passes={_quote(front.passes)}}}\n{gatekeeper}"
+
+
 @functools.cache
 def _scripts() -> str:
     """The scripts that the tables feed, each in a scope of its own."""
     here = resources.files("onepass.gateway")
-    names = ("requestinfo.lua", "rules.lua", "audit.lua", "gatekeeper.lua")
+    names = ("requestinfo.lua", "rules.lua", "audit.lua", "frontproxy.lua", "gatekeeper.lua")
     return "".join(f"do -- {name}\n{here.joinpath(name).read_text(encoding='utf-8')}end\n" for name in names)
 
 

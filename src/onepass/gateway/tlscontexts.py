@@ -12,6 +12,7 @@ from onepass.gateway import ir, proto
 
 SERVING = "serving"
 CLIENT_CA = "client-ca"
+FRONT_CA = "front-proxy-ca"
 
 _PARAMETERS = common_pb2.TlsParameters(
     tls_minimum_protocol_version=common_pb2.TlsParameters.TLSv1_2,
@@ -45,8 +46,8 @@ def _socket(context: Message) -> base_pb2.TransportSocket:
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=proto.packed(context))
 
 
-def downstream(listener: ir.Listener) -> base_pb2.TransportSocket:
-    """TLS of the gateway's own port.
+def downstream(client_ca: str, *, required: bool = False) -> base_pb2.TransportSocket:
+    """TLS of a port of the gateway; `client_ca` is the secret with the authorities of client certificates, or "".
 
     No session is resumed: a resumed one would skip the revocation list.
     """
@@ -55,12 +56,12 @@ def downstream(listener: ir.Listener) -> base_pb2.TransportSocket:
         alpn_protocols=["h2", "http/1.1"],
         tls_certificate_sds_secret_configs=[by_sds(SERVING)],
     )
-    if listener.client_ca:
-        common.validation_context_sds_secret_config.CopyFrom(by_sds(CLIENT_CA))
+    if client_ca:
+        common.validation_context_sds_secret_config.CopyFrom(by_sds(client_ca))
     return _socket(
         tls_pb2.DownstreamTlsContext(
             common_tls_context=common,
-            require_client_certificate=proto.flag(False),
+            require_client_certificate=proto.flag(required),
             disable_stateless_session_resumption=True,
             disable_stateful_session_resumption=True,
         )
@@ -151,3 +152,9 @@ def listener_secrets(listener: ir.Listener) -> Mapping[str, secret_pb2.Secret]:
             clients.only_verify_leaf_cert_crl = True
         secrets[CLIENT_CA] = secret_pb2.Secret(name=CLIENT_CA, validation_context=clients)
     return secrets
+
+
+def front_secrets(front: ir.Front) -> Mapping[str, secret_pb2.Secret]:
+    """What the port for a host cluster's aggregator asks for by SDS, beside the serving certificate."""
+    authorities = _Validation(trusted_ca=proto.inline(front.ca))
+    return {FRONT_CA: secret_pb2.Secret(name=FRONT_CA, validation_context=authorities)}

@@ -137,5 +137,6 @@ def build(
         ),
         checks=checks,
         aliases=memberreviews.ALIASES,
+        judged=authentication.judged_by_host,
         documents=issuer.routes(issuing.issuers[0], issuing.jwks_uri, lambda: tokens.jwks([key.public_key()])),
     )

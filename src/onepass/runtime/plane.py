@@ -28,6 +28,7 @@ class Plane:
     whereabouts: Whereabouts
     shown: int = 0  # the generation of the newest snapshot, for Ads.acknowledged
     issuers: Sequence[ir.Issuer] = ()  # beside those of the frame: the ones that were found
+    front: ir.Front | None = None  # when what its host says of it is known
     _last: tuple[Policy, dict[str, ir.Member]] | None = field(default=None, repr=False)
 
     def policy(self) -> Policy:
@@ -55,14 +56,25 @@ class Plane:
             known=known,
         )
         gateway = replace(
-            self.frame, listener=listener, policy=policy, members=members, bounds=self.whereabouts.for_envoy()
+            self.frame,
+            listener=listener,
+            front=self.front,
+            policy=policy,
+            members=members,
+            bounds=self.whereabouts.for_envoy(),
         )
         self.shown = self.ads.set(self.builder.build(gateway))
 
-    def reframe(self, frame: ir.Gateway | None = None, issuers: Sequence[ir.Issuer] | None = None) -> None:
-        """Show the same policy and members in another frame, or with other issuers of tokens."""
+    def reframe(
+        self,
+        frame: ir.Gateway | None = None,
+        issuers: Sequence[ir.Issuer] | None = None,
+        front: ir.Front | None = None,
+    ) -> None:
+        """Show the same policy and members in another frame, with other issuers of tokens or for another host."""
         self.frame = self.frame if frame is None else frame
         self.issuers = self.issuers if issuers is None else issuers
+        self.front = self.front if front is None else front
         if self._last is not None:
             self.show(*self._last)
 

@@ -35,7 +35,7 @@ from onepass.registry.currentpolicy import CurrentPolicy
 from onepass.registry.mirror import Mirror
 from onepass.registry.store import Store
 from onepass.registry.streams import Streams
-from onepass.runtime import attending, envoy, gatewayapi, logs, memory, registration, statuses, trust
+from onepass.runtime import attending, envoy, gatewayapi, hostcluster, logs, memory, registration, statuses, trust
 from onepass.runtime.adminkubeconfig import AdminKubeconfig
 from onepass.runtime.auditfile import AuditFile
 from onepass.runtime.audituses import AuditUses
@@ -48,7 +48,7 @@ from onepass.runtime.plane import Asker, Plane
 from onepass.runtime.readiness import NotReadyError, Readiness
 from onepass.runtime.reporter import Reporter
 from onepass.runtime.sandboxes import Sandbox
-from onepass.runtime.settings import Settings, SettingsError
+from onepass.runtime.settings import Extension, Settings, SettingsError
 from onepass.runtime.statuses import Statuses
 from onepass.runtime.trust import Trust
 from onepass.runtime.whereabouts import Whereabouts
@@ -86,6 +86,9 @@ async def _up(settings: Settings, data: DataDir, reporter: Reporter) -> None:
     for interrupt in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(interrupt, stop.set)
     envoy.check_port(settings.listen.host, settings.listen.port)
+    if settings.extension:
+        envoy.check_port(settings.extension.listen.host, settings.extension.listen.port)
+        await _check_extension(settings.extension)
     database = address.sqlite_path(settings.storage_url)
     storage = await sqlite.open_sqlite(database)
     async with AsyncExitStack() as stack:
@@ -106,6 +109,17 @@ async def _up(settings: Settings, data: DataDir, reporter: Reporter) -> None:
                 await stopped
             reporter.stopping()
     reporter.stopped()
+
+
+async def _check_extension(extension: Extension) -> None:
+    """What of it can be wrong for good is told at once; a host that is away is waited for. Raises SettingsError."""
+    if not extension.asks_host:
+        hostcluster.of_files(extension, time.time())
+    if extension.asks_host or extension.kubeconfig:
+        try:
+            await hostcluster.client(extension).aclose()
+        except hostcluster.HostError as error:
+            raise SettingsError(f"--extension: {error}") from error
 
 
 async def _is_new(storage: Storage) -> bool:
@@ -202,6 +216,7 @@ class Server:
             **({"audit": audit.run(), "used": self._used(audit, status[passes.RESOURCE.key])} if audit else {}),
             "trust": self.keeper.run(),
             "issuers": self._discovery().run(),
+            **({"host": self._host(self.settings.extension).run()} if self.settings.extension else {}),
             "envoy": self._envoy().run(),
         }
         async with asyncio.TaskGroup() as group:
@@ -242,6 +257,12 @@ class Server:
             self.plane.reframe(issuers=issuers)
 
         return Discovery(self.settings.issuers, self.settings.keys_refresh, self.data.issuers, found)
+
+    def _host(self, extension: Extension) -> hostcluster.HostCluster:
+        def found(front: ir.Front) -> None:
+            self.plane.reframe(front=front)
+
+        return hostcluster.HostCluster(extension, found, lambda: self.keeper.trust.serving_ca_pem)
 
     def _envoy(self) -> envoy.Envoy:
         start = bootstrap.Start(

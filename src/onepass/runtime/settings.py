@@ -8,12 +8,14 @@ from urllib.parse import quote, urlsplit
 
 DEFAULT_LISTEN = "127.0.0.1:6443"
 DEFAULT_ISSUER = "https://onepass"
+DEFAULT_EXTENSION_LISTEN = "127.0.0.1:6444"
 MIN_MEMORY = 64 << 20
 
 
 _DNS_NAME = re.compile(
     r"(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
 )
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]{1,128}")  # RFC 9110 token; Envoy refuses underscores here
 
 
 class SettingsError(ValueError):
@@ -28,7 +30,7 @@ class Listen:
     port: int
 
     @classmethod
-    def parse(cls, text: str) -> "Listen":
+    def parse(cls, text: str, flag: str = "--listen") -> "Listen":
         """`HOST:PORT`, `[V6]:PORT`; a host name is refused because Envoy binds addresses. Raises SettingsError."""
         host, colon, port = text.rpartition(":")
         host = host.removeprefix("[").removesuffix("]") or "0.0.0.0" if colon else ""  # noqa: S104  ":6443" means every address, as in Go
@@ -36,11 +38,9 @@ class Listen:
         try:
             ipaddress.ip_address(host)
         except ValueError:
-            raise SettingsError(
-                f"--listen {text!r}: give an IP address and a port, for example 127.0.0.1:6443"
-            ) from None
+            raise SettingsError(f"{flag} {text!r}: give an IP address and a port, for example 127.0.0.1:6443") from None
         if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-            raise SettingsError(f"--listen {text!r}: the port must be a number from 1 to 65535")
+            raise SettingsError(f"{flag} {text!r}: the port must be a number from 1 to 65535")
         return cls(host, int(port))
 
     @property
@@ -126,6 +126,44 @@ class ServiceAccounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Extension:
+    """How the gateway serves as an extension of a host cluster's API. The names of flags are kube-apiserver's.
+
+    What tells the front proxy of the host is in files and flags, or else in a config map of the host.
+    """
+
+    listen: Listen
+    passes: str = "ignore"  # or "narrow": what comes after the host's own decision
+    client_ca_file: Path | None = None
+    allowed_names: tuple[str, ...] = ()
+    username_headers: tuple[str, ...] = ("X-Remote-User",)
+    group_headers: tuple[str, ...] = ("X-Remote-Group",)
+    uid_headers: tuple[str, ...] = ("X-Remote-Uid",)
+    extra_headers_prefix: tuple[str, ...] = ("X-Remote-Extra-",)
+    kubeconfig: Path | None = None  # of the host; None: the service account of the pod that this runs in
+
+    def __post_init__(self) -> None:
+        if self.passes not in ("ignore", "narrow"):
+            raise SettingsError(f"--extension-passes {self.passes!r}: give ignore or narrow")
+        for flag, names in (
+            ("username-headers", self.username_headers),
+            ("group-headers", self.group_headers),
+            ("uid-headers", self.uid_headers),
+            ("extra-headers-prefix", self.extra_headers_prefix),
+        ):
+            for name in names:
+                if not _HEADER.fullmatch(name):
+                    raise SettingsError(f"--requestheader-{flag} {name!r}: give the name of a header")
+        if not self.username_headers:
+            raise SettingsError("--requestheader-username-headers: give at least one, such as X-Remote-User")
+
+    @property
+    def asks_host(self) -> bool:
+        """Whether the host has to be asked who its front proxy is."""
+        return self.client_ca_file is None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that `onepass up` may be told."""
 
@@ -142,6 +180,7 @@ class Settings:
     client_ca_file: Path | None = None  # further authorities whose client certificates are taken
     client_crl_file: Path | None = None  # what they took back
     accounts: ServiceAccounts = field(default_factory=ServiceAccounts)
+    extension: Extension | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.sandbox <= 16:
@@ -159,6 +198,11 @@ class Settings:
                 raise SettingsError(
                     f"{each.url} issues the gateway's own tokens, and can be no OpenID Connect provider"
                 )
+
+        if self.extension and self.extension.listen == self.listen:
+            raise SettingsError(
+                f"--extension-listen {self.listen.host}:{self.listen.port}: that is the gateway's own port"
+            )
         for name in self.names:
             if not _is_name(name):
                 raise SettingsError(

@@ -5,6 +5,7 @@
 // It listens on loopback with a certificate of its own making, prints one line of JSON that says how it is reached
 // (endpoint, ca, certificate, key, token; all PEM but the first and the last) once it is ready, and runs until its standard
 // input closes or a signal ends it. Started again with the same -data-dir and -port it is the same cluster.
+// What stands after the flags are further flags of kube-apiserver itself.
 // GET /debug/requests tells every request that it received, headers and all; POST /debug/compact has it forget its history.
 package main
 
@@ -42,13 +43,13 @@ func main() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		stop()
 	}()
-	if err := run(ctx, *dataDir, *port, *http2); err != nil {
+	if err := run(ctx, *dataDir, *port, *http2, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "kubemember:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, dataDir string, port int, http2 bool) error {
+func run(ctx context.Context, dataDir string, port int, http2 bool, more []string) error {
 	own, err := settle(dataDir)
 	if err != nil {
 		return err
@@ -58,7 +59,7 @@ func run(ctx context.Context, dataDir string, port int, http2 bool) error {
 		return fmt.Errorf("etcd: %w", err)
 	}
 	defer store.stop()
-	server, err := newServer(ctx, own, store, dataDir, port, http2)
+	server, err := newServer(ctx, own, store, dataDir, port, http2, more)
 	if err != nil {
 		return fmt.Errorf("kube-apiserver: %w", err)
 	}

@@ -59,7 +59,7 @@ func flags(store *store, dataDir string, http2 bool) []string {
 	}
 }
 
-func newServer(ctx context.Context, own *identity.Identity, store *store, dataDir string, port int, http2 bool) (*server, error) {
+func newServer(ctx context.Context, own *identity.Identity, store *store, dataDir string, port int, http2 bool, more []string) (*server, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		return nil, err
@@ -70,7 +70,7 @@ func newServer(ctx context.Context, own *identity.Identity, store *store, dataDi
 	for _, each := range named.FlagSets {
 		set.AddFlagSet(each)
 	}
-	if err := set.Parse(flags(store, dataDir, http2)); err != nil {
+	if err := set.Parse(append(flags(store, dataDir, http2), more...)); err != nil {
 		return nil, err
 	}
 	s.SecureServing.Listener, s.SecureServing.BindPort = listener, listener.Addr().(*net.TCPAddr).Port
