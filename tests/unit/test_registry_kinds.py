@@ -556,6 +556,18 @@ async def test_a_namespace_is_labelled_with_its_name(stores: dict[str, Store], w
     assert (await refusal(store.create("", {"metadata": {"name": "a.b"}}, write))).code == 422
 
 
+def test_a_phase_cannot_be_written_but_one_that_is_wrong_holds_up_nothing() -> None:
+    def phased(phase: str, **more: JSON) -> Object:
+        return {"metadata": {"name": "web", **more}, "status": {"phase": phase}}
+
+    judge, going = namespaces.STRATEGY.validate, "2027-01-15T08:00:00Z"
+    assert not judge(phased("Active"), phased("Active"))
+    assert [cause.field for cause in judge(phased("Odd"), phased("Active"))] == ["status.Phase"]
+    assert not judge(phased("Odd", labels={"a": "b"}), phased("Odd"))
+    assert not judge(phased("Terminating", deletionTimestamp=going), phased("Active"))
+    assert judge(phased("Active", deletionTimestamp=going), phased("Terminating"))
+
+
 async def test_some_namespaces_stay(stores: dict[str, Store], write: Write) -> None:
     await defaults.ensure(stores, write.actor)
     for name in ("default", "kube-system"):

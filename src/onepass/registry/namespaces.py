@@ -32,10 +32,10 @@ def _on_update(_old: Object, new: Object, _actor: Actor) -> Object:
     return _labelled(new)
 
 
-def _validate(obj: Object, _old: Object | None) -> Sequence[Cause]:
+def _validate(obj: Object, old: Object | None) -> Sequence[Cause]:
     phase, going = _phase(obj), "deletionTimestamp" in meta.section(obj, "metadata")
-    if phase == ("Terminating" if going else "Active"):
-        return ()
+    if phase == ("Terminating" if going else "Active") or (old is not None and phase == _phase(old)):
+        return ()  # one that was stored wrong can still be labelled and mended
     may = "'Terminating' if `deletionTimestamp` is not empty" if going else "'Active' if `deletionTimestamp` is empty"
     return [causes.invalid("status.Phase", phase, f"may only be {may}")]
 
