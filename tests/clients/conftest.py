@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from tests.clients import access
@@ -104,3 +105,12 @@ def member(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def own(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Access]:
     """The gateway's own API, by a certificate and by a token."""
     return access.own(gateway, tmp_path_factory.mktemp("own"), "sandbox-1")
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    """helm, built from its Go module. Skips without Go."""
+    try:
+        return golang.build(Path(golang.__file__).parent / "helm", "helm.sh/helm/v4/cmd/helm")
+    except golang.GoMissing as missing:
+        pytest.skip(str(missing))

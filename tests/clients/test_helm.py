@@ -55,14 +55,6 @@ OWN_TEMPLATES: Mapping[str, Mapping[str, object]] = {
 }
 
 
-@pytest.fixture(scope="session")
-def helm() -> Path:
-    try:
-        return golang.build(SOURCE, "helm.sh/helm/v4/cmd/helm")
-    except golang.GoMissing as missing:
-        pytest.skip(str(missing))
-
-
 def version() -> str:
     found = re.search(r"helm\.sh/helm/v4 (v\S+)", (SOURCE / "go.mod").read_text())
     assert found is not None
