@@ -7,13 +7,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trustme
 import typer.testing
 import yaml
-from tests.e2e.conftest import Gateway
+from tests.e2e.conftest import Gateway, Start
 from tests.e2e.sandbox.members import Member as Kubectl
 from tests.e2e.sandbox.members import Running, eventually
 from tests.programs import golang, kubemembers
@@ -380,3 +381,55 @@ def test_nothing_of_somebody_else_is_taken_over_or_away(gateway: Gateway, member
     error = refused(gateway, "cluster", "rotate", "sandbox-1", "-f", str(member.config))
     assert "is registered at" in error.what
     clean(gateway, member, "mine")
+
+
+def test_a_listed_program_gets_the_credential_and_its_next_one(member: Member, start: Start, tmp_path: Path) -> None:
+    """A stand-in for the programs of clouds, with tokens of an account of the member."""
+    member.kubectl("create", "serviceaccount", "cloud", "-n", "default")
+    member.kubectl("create", "clusterrolebinding", "cloud", "--clusterrole=view", "--serviceaccount=default:cloud")
+    (tmp_path / "plugin").write_text(
+        f"#!{sys.executable}\nimport json, os, sys\n"
+        f"open({str(tmp_path / 'runs')!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')\n"
+        f"token = open({str(tmp_path / 'token')!r}).read()\n"
+        f"status = {{'token': token, 'expirationTimestamp': open({str(tmp_path / 'ends')!r}).read()}}\n"
+        "version = json.loads(os.environ['KUBERNETES_EXEC_INFO'])['apiVersion']\n"
+        "print(json.dumps({'apiVersion': version, 'kind': 'ExecCredential', 'status': status}))\n"
+    )
+    (tmp_path / "plugin").chmod(0o700)
+    first, second = (member.kubectl("create", "token", "cloud", "--duration", span).strip() for span in ("1h", "2h"))
+    (tmp_path / "token").write_text(first)
+    (tmp_path / "ends").write_text((datetime.now(UTC) + timedelta(seconds=10)).isoformat())
+    listed = {"command": str(tmp_path / "plugin"), "args": ["token", "--name", "*"], "endpoints": ["127.0.0.1"]}
+    (tmp_path / "plugins.yaml").write_text(yaml.safe_dump({"plugins": [listed]}))
+    gateway = start("--exec-plugins", str(tmp_path / "plugins.yaml"))
+    entry = yaml.safe_load(member.config.read_text())["clusters"][0]["cluster"]
+    program = {
+        "command": "plugin",
+        "args": ["token", "--name", "c1"],
+        "apiVersion": "client.authentication.k8s.io/v1beta1",
+    }
+    access = {
+        "endpoint": entry["server"],
+        "caBundle": entry["certificate-authority-data"],
+        "credential": {"type": "OIDC", "execConfig": program},
+    }
+    cluster = {
+        "apiVersion": "cluster.karpor.io/v1beta1",
+        "kind": "Cluster",
+        "metadata": {"name": "cloud"},
+        "spec": {"access": access},
+    }
+    with client.Gateway(gateway.kubeconfig) as api:
+        api.create(client.CLUSTERS, cluster)
+        eventually(lambda: meta.section(api.get(f"{client.CLUSTERS}/cloud"), "status").get("healthy") is True)
+        with Load(api, f"{client.CLUSTERS}/cloud/proxy/api/v1/namespaces/default/pods").running() as load:
+            (tmp_path / "ends").write_text((datetime.now(UTC) + timedelta(hours=1)).isoformat())
+            (tmp_path / "token").write_text(second)
+            before = credential(api, "cloud")["fingerprint"]
+            eventually(lambda: credential(api, "cloud")["fingerprint"] != before)
+            load.more()
+        assert load.failed == []
+        shown = json.dumps(api.get(f"{client.CLUSTERS}/cloud"))
+        assert first not in shown
+        assert second not in shown
+    assert (tmp_path / "runs").read_text() == "token --name c1\n" * 2

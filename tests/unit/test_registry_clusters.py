@@ -13,14 +13,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from onepass.access.identity import Identity
 from onepass.api import meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
 from onepass.registry import clusters, credentials, selection
 from onepass.registry.destinations import Bounds
+from onepass.registry.execplugins import Plugin
 from onepass.registry.store import Store, Write
 from onepass.storage.interface import Storage
 
+PLUGINS = (
+    Plugin("/usr/bin/allowed", (), ("*.example",)),
+    Plugin("/opt/aws", ("get-token", "--name", "*"), ("*.eks.example",), (), ("PROFILE",)),
+)
 TOKEN = "canary-token-0123456789"
 
 
@@ -62,7 +68,7 @@ def bundle(authority: trustme.CA) -> str:
 
 @pytest.fixture
 def store(storage: Storage) -> Store:
-    return Store(storage, clusters.strategy(exec_allowed=frozenset({"/usr/bin/allowed"})), sealer=Passthrough())
+    return Store(storage, clusters.strategy(plugins=PLUGINS), sealer=Passthrough())
 
 
 def cluster(access: dict[str, JSON] | None = None, **metadata: JSON) -> Object:
@@ -286,7 +292,9 @@ async def test_a_stored_credential_is_kept_only_under_its_own_fingerprint(
         ),
         ({"type": "OIDC"}, "execConfig: Required value"),
         ({"type": "OIDC", "execConfig": {"command": "/bin/sh", "args": ["-c", "touch PWNED"]}}, "has not allowed this"),
-        ({"type": "OIDC", "execConfig": {"command": "allowed"}}, "has not allowed this program"),
+        ({"type": "OIDC", "execConfig": {"command": "other"}}, "has not allowed this program"),
+        ({"type": "OIDC", "execConfig": {"command": "/tmp/allowed"}}, "has not allowed this program"),
+        ({"type": "OIDC", "execConfig": {"command": "allowed", "args": ["x"]}}, "has not allowed these arguments"),
         (
             {"type": "ServiceAccountToken", "serviceAccountToken": "s3cret-value", "execConfig": {"command": "x"}},
             "takes no",
@@ -516,3 +524,51 @@ async def test_only_what_can_be_renewed_is_promised_to_be(
     else:
         made = (await store.create("", cluster({"credential": credential}), write)).obj
         assert meta.section(access_of(made), "credential")["renew"] is True
+
+
+def by_program(args: list[JSON], env: list[JSON] | None = None, endpoint: str = "https://c.eks.example") -> Object:
+    program: Object = {"command": "aws", "args": args, "env": env or []}
+    return cluster({"endpoint": endpoint, "credential": {"type": "OIDC", "execConfig": program}})
+
+
+@pytest.mark.parametrize(
+    ("obj", "told"),
+    [
+        (by_program(["get-token", "--name", "prod"]), ""),
+        (by_program(["get-token", "--name", "prod"], [{"name": "PROFILE", "value": "x"}]), ""),
+        (by_program(["get-token", "--name", "--debug"]), "these arguments"),
+        (by_program(["get-token", "--name", ""]), "these arguments"),
+        (by_program(["get-token", "--name"]), "these arguments"),
+        (by_program(["get-token", "--name", "a", "b"]), "these arguments"),
+        (by_program(["s3", "--name", "a"]), "these arguments"),
+        (by_program(["get-token", "--name", "a"], [{"name": "LD_PRELOAD", "value": "x"}]), "environment variables"),
+        (by_program(["get-token", "--name", "a"], endpoint="https://attacker.test"), "for this endpoint"),
+        (by_program(["get-token", "--name", "a"], endpoint="https://x.eks.example.attacker.test"), "for this endpoint"),
+    ],
+)
+async def test_a_program_is_asked_only_what_the_operator_listed(
+    store: Store, write: Write, obj: Object, told: str
+) -> None:
+    if told:
+        assert told in (await refusal(store.create("", obj, write))).message
+    else:
+        await store.create("", obj, write)
+
+
+async def test_what_a_program_answered_is_kept_only_for_where_it_was_asked_for(store: Store, write: Write) -> None:
+    system = replace(write, actor=replace(write.actor, identity=Identity("system:onepass")))
+    made = (await store.create("", by_program(["get-token", "--name", "a"]), write)).obj
+
+    def answered(obj: Object) -> Object:
+        meta.section(access_of(obj), "credential")["serviceAccountToken"] = TOKEN
+        return obj
+
+    assert (await refusal(store.update("", "prod", answered, write))).code == 422
+    after = (await store.update("", "prod", answered, system)).obj
+    assert TOKEN not in json.dumps(after)
+    assert TOKEN.encode() in (await store.secret("prod", meta.uid(made)) or b"")
+    await store.update("", "prod", changed(identity="Impersonate"), write)
+    assert await store.secret("prod", meta.uid(made)) is not None
+    moved = (await store.update("", "prod", changed(endpoint="https://d.eks.example"), write)).obj
+    assert await store.secret("prod", meta.uid(made)) is None
+    assert "fingerprint" not in meta.section(access_of(moved), "credential")

@@ -91,6 +91,14 @@ def up(
             show_default=False,
         ),
     ] = "",
+    exec_plugins: Annotated[
+        Path | None,
+        typer.Option(
+            help="A list (YAML) of programs by which members may get their credentials, such as aws eks get-token. "
+            "Default: none.",
+            show_default=False,
+        ),
+    ] = None,
     oidc_config: Annotated[
         Path | None,
         typer.Option(
@@ -181,7 +189,7 @@ def up(
     # gRPC would otherwise tell of every child process; it is asked before it is loaded.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     from onepass.cli import options
-    from onepass.runtime import authnconfig, datadir, serve
+    from onepass.runtime import authnconfig, datadir, pluginrunner, serve
 
     root = ctx.find_root().obj
     before = root.data_dir if isinstance(root, options.Root) else None
@@ -238,6 +246,7 @@ def up(
             keys_refresh=oidc_refresh,
             client_ca_file=client_ca_file,
             client_crl_file=client_crl_file,
+            exec_plugins=pluginrunner.read(exec_plugins) if exec_plugins else (),
             accounts=settings.ServiceAccounts(
                 tuple(service_account_issuer or (settings.DEFAULT_ISSUER,)), service_account_jwks_uri
             ),

@@ -126,7 +126,7 @@ class Rotate:
     async def reconcile(self, name: str) -> float | None:
         """Look at one member; returns after how many seconds to look again."""
         cluster = self.objects.get(CLUSTERS, name)
-        if cluster is None:
+        if cluster is None or meta.section(_credential(cluster), "execConfig"):  # those are kept by `programs`
             self._failures.pop(name, None)
             return None
         try:

@@ -1,9 +1,12 @@
 """The one table of what the gateway serves, in the order in which discovery tells it."""
 
+from collections.abc import Sequence
+
 from onepass.registry import (
     certificatesigningrequests,
     clusters,
     destinations,
+    execplugins,
     namespaces,
     passes,
     rbac,
@@ -13,7 +16,7 @@ from onepass.registry.strategy import Strategy
 
 
 def gateway(
-    *, bounds: destinations.GetBounds = destinations.anywhere, exec_allowed: frozenset[str] = frozenset()
+    *, bounds: destinations.GetBounds = destinations.anywhere, plugins: Sequence[execplugins.Plugin] = ()
 ) -> tuple[Strategy, ...]:
     """Every kind; what the operator decides about clusters comes in (see clusters.strategy)."""
     return (
@@ -21,7 +24,7 @@ def gateway(
         serviceaccounts.STRATEGY,
         certificatesigningrequests.STRATEGY,
         *rbac.STRATEGIES,
-        clusters.strategy(bounds=bounds, exec_allowed=exec_allowed),
+        clusters.strategy(bounds=bounds, plugins=plugins),
         passes.STRATEGY,
     )
 

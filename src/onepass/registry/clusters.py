@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from onepass.api import cluster_v1beta1, meta
 from onepass.api.errors import Cause
 from onepass.api.meta import JSON, Object, Resource
-from onepass.registry import causes, credentials, destinations
+from onepass.registry import causes, credentials, destinations, execplugins
 from onepass.registry.strategy import Column, Strategy
 
 RESOURCE = Resource(
@@ -14,7 +14,7 @@ RESOURCE = Resource(
 
 
 def strategy(
-    *, bounds: destinations.GetBounds = destinations.anywhere, exec_allowed: frozenset[str] = frozenset()
+    *, bounds: destinations.GetBounds = destinations.anywhere, plugins: Sequence[execplugins.Plugin] = ()
 ) -> Strategy:
     """Clusters within `bounds`, with the credential programs that the operator listed."""
     return Strategy(
@@ -25,13 +25,13 @@ def strategy(
         conceal=credentials.conceal(RESOURCE),
         marked=credentials.marked,
         unmanaged=("spec.access.credential.fingerprint",),
-        validate=_validator(bounds, exec_allowed),
+        validate=_validator(bounds, plugins),
         warn=_warn,
     )
 
 
 def _validator(
-    bounds: destinations.GetBounds, exec_allowed: frozenset[str]
+    bounds: destinations.GetBounds, plugins: Sequence[execplugins.Plugin]
 ) -> Callable[[Object, Object | None], Sequence[Cause]]:
     def validate(obj: Object, _old: Object | None) -> Sequence[Cause]:
         access = _access(obj)
@@ -46,12 +46,12 @@ def _validator(
         if access.get("proxyURL"):
             told = "clusters behind a proxy are not supported yet; the gateway must reach the endpoint itself"
             wrong.append(causes.forbidden("spec.access.proxyURL", told))
-        return [*wrong, *_credential(meta.section(access, "credential"), exec_allowed)]
+        return [*wrong, *_credential(meta.section(access, "credential"), endpoint, plugins)]
 
     return validate
 
 
-def _credential(credential: Object, exec_allowed: frozenset[str]) -> Sequence[Cause]:
+def _credential(credential: Object, endpoint: str, plugins: Sequence[execplugins.Plugin]) -> Sequence[Cause]:
     """What is wrong with what is left of a credential once its secret is out."""
     if not credential:
         return ()
@@ -68,11 +68,8 @@ def _credential(credential: Object, exec_allowed: frozenset[str]) -> Sequence[Ca
         return ()
     if kind != credentials.OIDC:
         return [causes.forbidden(f"{field}.execConfig", f"type {kind} takes no program")]
-    command = meta.text(program, "command")
-    if command not in exec_allowed:
-        told = "the operator of the gateway has not allowed this program"
-        return [causes.forbidden(f"{field}.execConfig.command", told)]
-    return ()
+    plugin, told = execplugins.find(plugins, program, endpoint)
+    return () if plugin else [causes.forbidden(f"{field}.execConfig", told)]
 
 
 def _warn(obj: Object) -> Sequence[str]:

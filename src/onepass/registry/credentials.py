@@ -26,6 +26,7 @@ _FIELD = "spec.access.credential"
 _SECRET_FIELDS = ("serviceAccountToken", "x509")
 # Where a credential goes, and to whom. Who may change these could send a stored credential to a server of their own.
 _BOUND = ("endpoint", "caBundle", "insecure", "serverName", "proxyURL")
+_SYSTEM = "system:onepass"  # the controllers; no user has a name that begins with system:
 _TOKEN_LIMIT = 48 * 1024  # bytes; a header that members still take
 
 
@@ -42,7 +43,7 @@ def conceal(resource: Resource) -> Callable[[Object, Object | None, Actor], Conc
 
     def take_out(obj: Object, old: Object | None, actor: Actor) -> Concealed:
         try:
-            return _take_out(obj, old, actor.now)
+            return _take_out(obj, old, actor)
         except _Refused as refused:
             raise _invalid(resource, obj, [refused.cause]) from None
 
@@ -77,8 +78,8 @@ def _invalid(resource: Resource, obj: Object, wrong: Sequence[Cause]) -> ApiErro
     return errors.invalid(resource, meta.name(obj), wrong)
 
 
-def _take_out(obj: Object, old: Object | None, now: float) -> Concealed:
-    access = _access(obj)
+def _take_out(obj: Object, old: Object | None, actor: Actor) -> Concealed:
+    access, now = _access(obj), actor.now
     if access.get("caBundle") and access["caBundle"] != _access(old or {}).get("caBundle"):
         _bundle(meta.text(access, "caBundle"), now)
     given = meta.section(access, "credential")
@@ -89,7 +90,7 @@ def _take_out(obj: Object, old: Object | None, now: float) -> Concealed:
     if secret:
         if given.get("renew") is True:
             _renewable(meta.text(secret, "serviceAccountToken"), now)
-        seen["fingerprint"] = _fingerprint(meta.text(given, "type"), secret, now)
+        seen["fingerprint"] = _fingerprint(_kind(given, secret, actor), secret, now)
         if seen["fingerprint"] != before.get("fingerprint") or seen["type"] != before.get("type"):
             stored = orjson.dumps(secret)
         else:
@@ -98,7 +99,12 @@ def _take_out(obj: Object, old: Object | None, now: float) -> Concealed:
         seen["fingerprint"] = _kept(given, before)
         _stay(access, _access(old or {}))
         stored = None
-    elif given and given.get("fingerprint"):
+    elif given.get("type") == OIDC and before.get("fingerprint") and _same_program(access, _access(old or {})):
+        if given.get("fingerprint", before["fingerprint"]) != before["fingerprint"]:
+            raise _Refused(causes.forbidden(f"{_FIELD}.fingerprint", "set by the server"))
+        seen["fingerprint"] = before["fingerprint"]
+        stored = None
+    elif given and given.get("fingerprint") and given["fingerprint"] != before.get("fingerprint"):
         raise _Refused(causes.forbidden(f"{_FIELD}.fingerprint", "set by the server"))
     shown: Object = {**access, "credential": seen} if given else {k: v for k, v in access.items() if k != "credential"}
     spec: Object = {**meta.section(obj, "spec"), "access": shown}
@@ -123,6 +129,20 @@ def _kept(given: Object, before: Object) -> str:
         told = "this is not the fingerprint of the stored credential; supply the credential itself"
         raise _Refused(causes.invalid(f"{_FIELD}.fingerprint", fingerprint, told))
     return fingerprint
+
+
+def _kind(given: Object, secret: Object, actor: Actor) -> str:
+    """What is checked: what a program answered is a token or a pair, and only the system itself puts that here."""
+    kind = meta.text(given, "type")
+    if kind == OIDC and actor.identity.user == _SYSTEM:
+        return X509 if "x509" in secret else TOKEN
+    return kind
+
+
+def _same_program(access: Object, before: Object) -> bool:
+    """Whether what a program answered for `before` is still good: asked in the same way, and sent to the same place."""
+    programs = [meta.section(meta.section(each, "credential"), "execConfig") for each in (access, before)]
+    return programs[0] == programs[1] and all((access.get(key) or None) == (before.get(key) or None) for key in _BOUND)
 
 
 def _stay(access: Object, before: Object) -> None:

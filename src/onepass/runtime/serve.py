@@ -22,6 +22,7 @@ from onepass.controllers import aggregate, clean
 from onepass.controllers.approve import Approve
 from onepass.controllers.expire import Expire
 from onepass.controllers.probe import Probe
+from onepass.controllers.programs import Programs
 from onepass.controllers.publish import Publish
 from onepass.controllers.rotate import Rotate
 from onepass.controllers.sign import Sign
@@ -45,6 +46,7 @@ from onepass.runtime.health import Health
 from onepass.runtime.keeper import Keeper
 from onepass.runtime.kubeconfig import Entry
 from onepass.runtime.plane import Asker, Plane
+from onepass.runtime.pluginrunner import Runner
 from onepass.runtime.readiness import NotReadyError, Readiness
 from onepass.runtime.reporter import Reporter
 from onepass.runtime.sandboxes import Sandbox
@@ -145,7 +147,7 @@ class Server:
     @classmethod
     async def build(cls, settings: Settings, data: DataDir, secrets: Trust, storage: SqliteStorage) -> "Server":
         whereabouts = Whereabouts(settings)
-        kinds = catalog.gateway(bounds=whereabouts.bounds)
+        kinds = catalog.gateway(bounds=whereabouts.bounds, plugins=settings.exec_plugins)
         stores = {kind.resource.key: Store(storage, kind, sealer=secrets.sealer) for kind in kinds}
         await defaults.ensure(stores, statuses.actor())
         mirror = Mirror(stores)
@@ -211,6 +213,7 @@ class Server:
             "aggregate": aggregate.Aggregate(self.mirror, status[aggregate.ROLES]).run(),
             "expire": Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
             "probe": Probe(self.mirror, status[clusters.RESOURCE.key], self.plane.peer, asker.ask).run(),
+            "programs": self._programs(status[clusters.RESOURCE.key]).run(),
             "rotate": self._rotate(status[clusters.RESOURCE.key], asker).run(),
             "sweep": Sweep(self.stores).run(),
             **({"audit": audit.run(), "used": self._used(audit, status[passes.RESOURCE.key])} if audit else {}),
@@ -278,6 +281,9 @@ class Server:
             concurrency=os.cpu_count() or 2,
             stdout=self.settings.audit_path == auditlog.STDOUT,
         )
+
+    def _programs(self, status: Statuses) -> Programs:
+        return Programs(self.mirror, status, Runner(self.settings.exec_plugins).run)
 
     def _rotate(self, status: Statuses, asker: Asker) -> Rotate:
         return Rotate(self.mirror, self.stores[clusters.RESOURCE.key], status, asker.post)

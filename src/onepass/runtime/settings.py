@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from onepass.registry.execplugins import Plugin
+
 DEFAULT_LISTEN = "127.0.0.1:6443"
 DEFAULT_ISSUER = "https://onepass"
 DEFAULT_EXTENSION_LISTEN = "127.0.0.1:6444"
@@ -179,6 +181,7 @@ class Settings:
     keys_refresh: float = 60.0  # seconds between two looks at the keys of an issuer
     client_ca_file: Path | None = None  # further authorities whose client certificates are taken
     client_crl_file: Path | None = None  # what they took back
+    exec_plugins: tuple[Plugin, ...] = ()  # programs by which members may get their credentials
     accounts: ServiceAccounts = field(default_factory=ServiceAccounts)
     extension: Extension | None = None
 

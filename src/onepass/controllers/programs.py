@@ -1,0 +1,138 @@
+"""Has credential programs run, outside of every request, and keeps what they answer until shortly before it ends.
+
+What a program answers is sealed like every other credential. When it ends is kept in memory: after a start each program
+is asked once.
+"""
+
+import asyncio
+import base64
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from onepass.api import meta
+from onepass.api.errors import ApiError
+from onepass.api.meta import JSON, Object
+from onepass.controllers import conditions, feed
+from onepass.controllers.conditions import Condition
+from onepass.controllers.loop import Loop
+from onepass.controllers.probe import CLUSTERS
+from onepass.controllers.rotate import CONDITION, RETRY_SECONDS, Clusters
+from onepass.pki import lifetimes
+from onepass.pki.execcredential import Issued, PluginRefused
+from onepass.registry import credentials
+
+UNTOLD_SECONDS = 600.0  # how long an answer is used that does not say when it ends
+_SHARE, _SPREAD = 0.8, 0.1
+
+log = structlog.get_logger(__name__)
+
+Run = Callable[[Object], Awaitable[Issued]]  # a Cluster -> what its program answers; raises PluginRefused
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    asked: str  # by what, and for which place
+    again: float  # when to ask again, in Unix seconds
+
+
+@dataclass(slots=True)
+class Programs:
+    """The controller."""
+
+    objects: feed.Objects
+    clusters: Clusters
+    ask: Run
+    clock: Callable[[], float] = time.time
+    concurrency: int = 8
+    _answers: dict[str, _Answer] = field(default_factory=dict)
+    _failures: dict[str, int] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        loop = Loop("programs", self.reconcile, workers=self.concurrency)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(loop.run())
+            group.create_task(
+                feed.follow(self.objects, CLUSTERS, loop, lambda o: meta.section(o, "metadata").get("generation"))
+            )
+
+    async def reconcile(self, name: str) -> float | None:
+        """Look at one member; returns after how many seconds to look again."""
+        cluster = self.objects.get(CLUSTERS, name)
+        if cluster is None or _credential(cluster).get("type") != credentials.OIDC:
+            self._answers.pop(name, None)
+            self._failures.pop(name, None)
+            return None
+        asked, now, known = _asked(cluster), self.clock(), self._answers.get(name)
+        if known and known.asked == asked and now < known.again and _credential(cluster).get("fingerprint"):
+            return known.again - now
+        try:
+            issued = await self.ask(cluster)
+            ends = _ends(issued)
+            if ends is not None and ends <= now:
+                raise PluginRefused("answered with a credential that has ended already")  # noqa: TRY301  told as its own
+            await self._store(name, cluster, issued)
+        except (PluginRefused, ApiError) as error:
+            return await self._failed(name, cluster, error)
+        self._failures.pop(name, None)
+        share = _SHARE - _SPREAD * random.random()  # noqa: S311  spreads the programs of a fleet
+        again = now + max(1.0, share * (ends - now) if ends is not None else UNTOLD_SECONDS)
+        self._answers[name] = _Answer(asked, again)
+        await self._tell(cluster, Condition(CONDITION, True, "Valid", "the credential program answers"))
+        return again - now
+
+    async def _store(self, name: str, cluster: Object, issued: Issued) -> None:
+        asked = _asked(cluster)
+        secret: dict[str, JSON] = {"serviceAccountToken": issued.token} if issued.token else {"x509": _pair(issued)}
+
+        def swapped(current: Object) -> Object:
+            if _asked(current) == asked:  # else it is about another program or another place by now
+                _credential(current).update(secret)
+            return current
+
+        await self.clusters.change(name, meta.uid(cluster), swapped)
+
+    async def _failed(self, name: str, cluster: Object, error: PluginRefused | ApiError) -> float:
+        why = error.message if isinstance(error, ApiError) else str(error)
+        log.warning("a credential program gives no credential", cluster=name, error=why)
+        # What was answered before stays in use until it ends: the prober sees when the member refuses it.
+        has = bool(_credential(cluster).get("fingerprint"))
+        await self._tell(cluster, Condition(CONDITION, has, "ProgramFails", f"the credential program {why}"))
+        self._failures[name] = self._failures.get(name, 0) + 1
+        first, longest = RETRY_SECONDS
+        return min(longest, first * 2.0 ** min(self._failures[name] - 1, 10)) * random.uniform(0.75, 1.25)  # noqa: S311
+
+    async def _tell(self, cluster: Object, condition: Condition) -> None:
+        def applied(status: Object) -> Object:
+            return {**status, "conditions": conditions.merged(status.get("conditions"), self.clock(), condition)}
+
+        status = meta.section(cluster, "status")
+        if applied(status) != status:
+            await self.clusters.write(meta.name(cluster), meta.uid(cluster), applied)
+
+
+def _ends(issued: Issued) -> float | None:
+    if issued.ends is not None:
+        return issued.ends
+    found = lifetimes.of_token(issued.token) if issued.token else lifetimes.of_certificate(issued.certificate.encode())
+    return found.ends if found else None
+
+
+def _pair(issued: Issued) -> Object:
+    encoded = [base64.b64encode(each.encode()).decode() for each in (issued.certificate, issued.private_key)]
+    return {"certificate": encoded[0], "privateKey": encoded[1]}
+
+
+def _asked(cluster: Object) -> str:
+    access = meta.section(meta.section(cluster, "spec"), "access")
+    place = {key: value for key, value in access.items() if key not in ("credential", "identity")}
+    return json.dumps([meta.uid(cluster), place, meta.section(_credential(cluster), "execConfig")], sort_keys=True)
+
+
+def _credential(cluster: Object) -> Object:
+    return meta.section(meta.section(meta.section(cluster, "spec"), "access"), "credential")
