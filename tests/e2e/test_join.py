@@ -386,7 +386,9 @@ def test_nothing_of_somebody_else_is_taken_over_or_away(gateway: Gateway, member
 def test_a_listed_program_gets_the_credential_and_its_next_one(member: Member, start: Start, tmp_path: Path) -> None:
     """A stand-in for the programs of clouds, with tokens of an account of the member."""
     member.kubectl("create", "serviceaccount", "cloud", "-n", "default")
-    member.kubectl("create", "clusterrolebinding", "cloud", "--clusterrole=view", "--serviceaccount=default:cloud")
+    member.kubectl(
+        "create", "clusterrolebinding", "cloud", "--clusterrole=cluster-admin", "--serviceaccount=default:cloud"
+    )
     (tmp_path / "plugin").write_text(
         f"#!{sys.executable}\nimport json, os, sys\n"
         f"open({str(tmp_path / 'runs')!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')\n"
@@ -403,17 +405,17 @@ def test_a_listed_program_gets_the_credential_and_its_next_one(member: Member, s
     (tmp_path / "plugins.yaml").write_text(yaml.safe_dump({"plugins": [listed]}))
     gateway = start("--exec-plugins", str(tmp_path / "plugins.yaml"))
     entry = yaml.safe_load(member.config.read_text())["clusters"][0]["cluster"]
-    program = {
+    program: Object = {
         "command": "plugin",
         "args": ["token", "--name", "c1"],
         "apiVersion": "client.authentication.k8s.io/v1beta1",
     }
-    access = {
+    access: Object = {
         "endpoint": entry["server"],
         "caBundle": entry["certificate-authority-data"],
         "credential": {"type": "OIDC", "execConfig": program},
     }
-    cluster = {
+    cluster: Object = {
         "apiVersion": "cluster.karpor.io/v1beta1",
         "kind": "Cluster",
         "metadata": {"name": "cloud"},
@@ -423,13 +425,15 @@ def test_a_listed_program_gets_the_credential_and_its_next_one(member: Member, s
         api.create(client.CLUSTERS, cluster)
         eventually(lambda: meta.section(api.get(f"{client.CLUSTERS}/cloud"), "status").get("healthy") is True)
         with Load(api, f"{client.CLUSTERS}/cloud/proxy/api/v1/namespaces/default/pods").running() as load:
+            before = credential(api, "cloud")["fingerprint"]
             (tmp_path / "ends").write_text((datetime.now(UTC) + timedelta(hours=1)).isoformat())
             (tmp_path / "token").write_text(second)
-            before = credential(api, "cloud")["fingerprint"]
             eventually(lambda: credential(api, "cloud")["fingerprint"] != before)
             load.more()
         assert load.failed == []
         shown = json.dumps(api.get(f"{client.CLUSTERS}/cloud"))
         assert first not in shown
         assert second not in shown
-    assert (tmp_path / "runs").read_text() == "token --name c1\n" * 2
+    runs = (tmp_path / "runs").read_text().splitlines()
+    assert set(runs) == {"token --name c1"}
+    assert 2 <= len(runs) <= 4  # the answer is kept: not once a request
