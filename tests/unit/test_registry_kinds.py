@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -670,3 +671,23 @@ async def test_a_label_without_a_value_does_not_open_every_cluster(stores: dict[
     write = Write(Actor(Identity("admin"), 1_700_000_000.0))
     written = await stores[passes.RESOURCE.key].create("", from_yaml(text), write)
     assert meta.section(written.obj, "spec")["clusters"] == {"selector": {"matchLabels": {"env": ""}}}
+
+
+async def test_no_metadata_keeps_the_server_from_others(stores: dict[str, Store]) -> None:
+    """What one write costs must not grow with the square of a list that a client may make as long as it likes."""
+    store, write = stores["namespaces"], Write(Actor(Identity("admin"), 1_700_000_000.0))
+    finalizers: list[JSON] = [f"example.com/f{number}" for number in range(10_000)]
+    entry: Object = {"operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1"}
+    managed: list[JSON] = [
+        {**entry, "manager": f"m{n}", "fieldsV1": {"f:spec": {f"f:x{n}": {}}}} for n in range(10_000)
+    ]
+    began = time.process_time()
+    await store.create("", {"metadata": {"name": "long", "finalizers": finalizers}}, write)
+    changes: list[Object] = [{"labels": {"a": "b"}}, {"managedFields": managed}]
+    for change in changes:
+
+        def changed(old: Object, said: Object = change) -> Object:
+            return {**old, "metadata": {**meta.section(old, "metadata"), **said}}
+
+        await store.update("", "long", changed, write)
+    assert time.process_time() - began < 5

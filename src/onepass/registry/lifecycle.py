@@ -171,7 +171,8 @@ def _annotations(annotations: Mapping[str, str]) -> list[Cause]:
 def _finalizers(metadata: Object, before: Object) -> list[Cause]:
     given = _strings(metadata.get("finalizers"))
     wrong = [causes.invalid("metadata.finalizers", f, p) for f in given for p in names.qualified(f)]
-    added = [f for f in given if f not in _strings(before.get("finalizers"))]
+    known = frozenset(_strings(before.get("finalizers")))
+    added = [f for f in given if f not in known]
     if added and "deletionTimestamp" in before:
         told = ", ".join(f'"{f}"' for f in added)
         wrong.append(

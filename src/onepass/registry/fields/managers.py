@@ -65,9 +65,14 @@ class Entry:
 Managers = Mapping[str, Entry]  # by Manager.key
 
 
+_MOST = 256  # entries that a client may send: putting twenty thousand together takes minutes, in which nobody is served
+
+
 def decoded(value: JSON) -> Managers | None:
-    """What is stored under metadata.managedFields, or was sent for it; None when it makes no sense."""
+    """What was sent for metadata.managedFields; None when it makes no sense, or is more than anybody means."""
     found: dict[str, Entry] = {}
+    if isinstance(value, list) and len(value) > _MOST:
+        return None
     for item in value if isinstance(value, list) else []:
         entry = _decoded(item) if isinstance(item, dict) else None
         if entry is None:
