@@ -1,7 +1,7 @@
 """The compiled policy as Lua tables, and with them the whole source of the gatekeeper.
 
-The tables are precomputed for one request: a set that holds everything is left out, equal rules and cluster sets are
-written once, and of RBAC only what bears on members is kept. Same policy, same text.
+The tables are precomputed for one request: a set that holds everything is left out, equal rules, cluster sets and lists
+of grants are written once, and of RBAC only what bears on members is kept. Same policy, same text.
 """
 
 import functools
@@ -27,7 +27,7 @@ policy = {
 }
 local bindings, grants, targets, accounts, revoked =
   policy.bindings, policy.grants, policy.targets, policy.accounts, policy.revoked
-local rules, sets = {}, {}
+local rules, sets, lists = {}, {}, {}
 local function more(list, rest) for i = 1, #rest do list[#list + 1] = rest[i] end end
 known = { own = {}, others = {}, elsewhere = {}, issuers = {} }
 local own, others, elsewhere, issuers = known.own, known.others, known.elsewhere, known.issuers
@@ -87,8 +87,8 @@ def _statements(policy: Policy) -> list[str]:
     kept, bindings = _about_members(policy)
     lines = [f"bindings[#bindings+1]={{origin={_quote(o)},rules={shared.rules(rules)}}}\n" for o, rules in bindings]
     lines.extend(f"grants[#grants+1]={_grant(grant, shared)}\n" for grant in policy.grants)
-    lines.extend(_held("bound", policy.bound, kept))
-    lines.extend(_held("granted", policy.granted, {index: index for index in range(len(policy.grants))}))
+    lines.extend(_held("bound", policy.bound, kept, shared))
+    lines.extend(_held("granted", policy.granted, {index: index for index in range(len(policy.grants))}, shared))
     lines.extend(f"targets[{_quote(name)}]={_target(target)}\n" for name, target in sorted(policy.targets.items()))
     lines.extend(f"accounts[{_quote(user)}]={_quote(uid)}\n" for user, uid in sorted(policy.accounts.items()))
     lines.extend(f"revoked[{_quote(serial)}]=true\n" for serial in sorted(policy.revoked))
@@ -130,11 +130,11 @@ def _target(target: Target) -> str:
     )
 
 
-def _held(name: str, subjects: Subjects, kept: Mapping[int, int]) -> Iterator[str]:
+def _held(name: str, subjects: Subjects, kept: Mapping[int, int], shared: "_Shared") -> Iterator[str]:
     for sort, held in (("users", subjects.users), ("groups", subjects.groups)):
         for subject, indices in sorted(held.items()):
             if numbers := [kept[index] + 1 for index in indices if index in kept]:
-                yield f"policy.{name}.{sort}[{_quote(subject)}]={{{','.join(map(str, numbers))}}}\n"
+                yield f"policy.{name}.{sort}[{_quote(subject)}]={shared.list(tuple(numbers))}\n"
 
 
 def _about_members(policy: Policy) -> tuple[dict[int, int], list[tuple[str, tuple[Rule, ...]]]]:
@@ -155,12 +155,16 @@ def _is_about_members(rule: Rule) -> bool:
 
 
 class _Shared:
-    """Rules and sets, each written once. Both methods give the expression that stands for what they are given."""
+    """Rules, sets and lists, each written once. The methods give the expression that stands for what they are given.
+
+    Each table is one that Lua's garbage collector visits again and again, at the cost of requests.
+    """
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self._rules: dict[tuple[Rule, ...], int] = {}
         self._sets: dict[frozenset[str], int] = {}
+        self._lists: dict[tuple[int, ...], int] = {}
 
     def rules(self, rules: tuple[Rule, ...]) -> str:
         if rules not in self._rules:
@@ -176,6 +180,12 @@ class _Shared:
             self._sets[names] = len(self._sets) + 1
             self.lines.append(f"sets[{len(self._sets)}]={_set(names)}\n")
         return f"sets[{self._sets[names]}]"
+
+    def list(self, numbers: tuple[int, ...]) -> str:
+        if numbers not in self._lists:
+            self._lists[numbers] = len(self._lists) + 1
+            self.lines.append(f"lists[{len(self._lists)}]={{{','.join(map(str, numbers))}}}\n")
+        return f"lists[{self._lists[numbers]}]"
 
 
 def _rule(rule: Rule) -> str:
