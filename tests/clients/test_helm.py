@@ -24,6 +24,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.client(CLIENT)]
 VARYING = re.compile(
     r"\b\d+[smh]\b|\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*( [+-]\d{4} \w+)?|\w{3} \w{3} +\d+ \d\d:\d\d:\d\d \d{4}"
 )
+# The resources of a release by their kind, in an order that is new each time.
+SECTION = re.compile(r"==> (?:.+\n)+\n")
+SECTIONS = re.compile(rf"(?:{SECTION.pattern})+")
 
 TEMPLATES: Mapping[str, Mapping[str, object]] = {
     "settings": {
@@ -84,7 +87,8 @@ def runner(helm: Path, way: Way, namespace: str, **environment: str) -> Callable
         )
         assert done.returncode == 0, f"helm {' '.join(words)}: {done.stdout}{done.stderr}"
         said = done.stdout if words[0] == "template" else done.stdout + done.stderr
-        return VARYING.sub("<time>", said.replace(namespace, "<namespace>"))
+        said = VARYING.sub("<time>", said.replace(namespace, "<namespace>"))
+        return SECTIONS.sub(lambda found: "".join(sorted(SECTION.findall(found[0]))), said)
 
     return run
 
