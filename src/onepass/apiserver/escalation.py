@@ -103,7 +103,8 @@ def _pass(policy: Policy, attempt: Attempt, obj: Object, now: float) -> None:
     if _may(policy, attempt, "escalate", "passes", attempt.name):
         return
     for place, lacking in holding.missing_of(policy, attempt.identity, gift):
-        until = ", without an end" if math.isinf(gift.ends) else f", until {meta.text(meta.section(obj, 'spec'), 'notAfter')}"
+        ends = meta.text(meta.section(obj, "spec"), "notAfter")
+        until = ", without an end" if math.isinf(gift.ends) else f", until {ends}"
         told = f"is attempting to give by a pass what they do not hold {place}{until}:\n{_told(lacking)}"
         if place.selector:
             told += "\nname the clusters, or use a selector that one of your own passes has"
