@@ -136,7 +136,7 @@ async def followed(server: Server, writers: Sequence[Sequence[Deed]], restarts: 
 
 def _complete(told: Sequence[Told], began: int, pens: Sequence[Writer]) -> None:
     """Every change that was said to be done has its event, and no other event is there than may be."""
-    revisions = [revision for revision, kind, _ in told if kind != "DELETED"]
+    revisions = [revision for revision, _, _ in told]
     done = {revision for pen in pens for revision in pen.done}
     assert {revision for revision in done if revision > began} <= set(revisions)
     # END is the one that no writer knows of.
