@@ -5,6 +5,7 @@ import datetime
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tests.attack.conftest import C1, CSRS, PASSES, READING, Person, Site, eventually, open_site
 from tests.attack.rawhttp import Wire, request
+from tests.attack.test_revocation import bound, over
 
 from onepass.pki import certificates, keys
 
@@ -166,9 +168,17 @@ def test_serial_numbers_are_an_authoritys_own(house: House) -> None:
         for each, issuer in enumerate((house.corp, house.branch, house.below))
     }
     assert [house.who(person)[0] for person in people.values()] == ["dave"] * 3
-    with house.site.wire(people[0]) as wire:
+    bound(house.site, "dave")
+    with ExitStack() as stack:
+        wire, lost, kept = (stack.enter_context(house.site.wire(people[each])) for each in (0, 0, 1))
         wire.send(request("GET", "/version"))
         assert wire.answer().code == 200
+        for watch in (lost, kept):
+            watch.send(request("GET", "/api/v1/namespaces?watch=1"))
+            while b"\r\n\r\n" not in watch.rest:
+                assert watch._fill()
+            assert watch.rest.startswith(b"HTTP/1.1 200 ")
+            watch.tls.settimeout(0.05)
         house.corp.revoked.append(serial)
         house.publish()
 
@@ -177,6 +187,8 @@ def test_serial_numbers_are_an_authoritys_own(house: House) -> None:
             return wire.answer().code == 401
 
         eventually(refused, "the next request on an open connection is not refused")
+        eventually(lambda: over(lost), "the watch goes on")
+        assert not over(kept)
     eventually(lambda: house.refused_at_handshake(people[0]), "the handshake is not refused")
     assert house.who(people[1])[0] == "dave"
     assert house.who(people[2])[0] == "dave"

@@ -54,10 +54,10 @@ class Held:
 
     def alive(self) -> list[str]:
         """Which streams are open still."""
-        return [name for name, wire in self.streams.items() if not _over(wire)]
+        return [name for name, wire in self.streams.items() if not over(wire)]
 
 
-def _over(wire: Wire) -> bool:
+def over(wire: Wire) -> bool:
     try:
         return not wire._fill()
     except TimeoutError:

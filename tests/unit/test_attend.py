@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 import pytest
-from tests.unit.test_standing import GRANT, NOW, POLICY, acting
+from tests.unit.test_standing import GRANT, NOW, POLICY, acting, elsewhere
 
 from onepass.access import standing
 from onepass.access.identity import Identity
 from onepass.access.policy import Policy, Subjects
-from onepass.access.standing import Acting, Claim, Standing
+from onepass.access.standing import Acting, Claim, Elsewhere, Standing
 from onepass.api import meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON
@@ -47,6 +47,7 @@ class World:
 
     policy: Policy = POLICY
     now: float = NOW
+    lists: bool = False  # whether other authorities have taken something back
     generation: int = 0
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     listed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,7 +74,10 @@ def stream(id: str, user: str = "bob", **changed: JSON) -> Stream:
 
 @asynccontextmanager
 async def attending(world: World) -> AsyncIterator[Attend]:
-    keeper = Attend(world, lambda: world.policy, acting, streams.Open(1000), lambda: world.now)
+    def listed(issuer: str, serial: str) -> bool:
+        return world.lists and elsewhere(issuer, serial)
+
+    keeper = Attend(world, lambda: world.policy, acting, listed, streams.Open(1000), lambda: world.now)
     task = asyncio.create_task(keeper.run())
     try:
         yield keeper
@@ -106,6 +110,22 @@ async def test_a_change_ends_what_lost_its_right_and_nothing_else() -> None:
         world.change(replace(POLICY, granted=Subjects(users={"eve": (0,)})))
         await over(lost)
         assert lost.why.startswith("onepass_right_lost: forbidden: pods is forbidden")
+        await settled()
+        assert not kept.ended.is_set()
+
+
+async def test_what_another_authority_takes_back_ends_too() -> None:
+    world = World(replace(POLICY, granted=Subjects(users={"bob": (0,)})))
+    world.listed.set()
+    async with attending(world) as keeper:
+        lost, kept = stream("1", serial="2b", issuer="corp"), stream("2", serial="2b")
+        keeper.opened(lost)
+        keeper.opened(kept)
+        await settled()
+        assert not lost.ended.is_set()
+        world.lists = True
+        keeper.again()
+        await over(lost)
         await settled()
         assert not kept.ended.is_set()
 
@@ -195,9 +215,9 @@ async def test_equal_streams_are_judged_once(monkeypatch: pytest.MonkeyPatch) ->
     world.listed.set()
     plain = standing.judge
 
-    def counted(policy: Policy, claim: Claim, now: float, acting: Acting) -> Standing:
+    def counted(policy: Policy, claim: Claim, now: float, acting: Acting, elsewhere: Elsewhere) -> Standing:
         judged.append(claim)
-        return plain(policy, claim, now, acting)
+        return plain(policy, claim, now, acting, elsewhere)
 
     monkeypatch.setattr(standing, "judge", counted)
     async with attending(world) as keeper:

@@ -331,9 +331,9 @@ def test_whom_somebody_acts_as_is_text_that_the_control_plane_can_read() -> None
         assert "not UTF-8" in outcome.body
 
 
-def test_only_serial_numbers_of_the_gateways_own_authority_are_announced() -> None:
-    """Those of another would be looked up among what the gateway itself has taken back."""
+def test_a_serial_number_of_another_authority_is_announced_with_its_issuer() -> None:
+    """Alone it would be looked up among what the gateway itself has taken back."""
     seen = GATE.request("GET", f"{PROD}/api/v1/pods?watch=1", certificate=replace(BOB, issuer="another"))
-    assert "serial" not in seen.metadata["stream"]
+    assert seen.metadata["stream"].items() >= {"serial": "1ab", "issuer": "another"}.items()
     extra = seen.metadata["request"]["user"]["extra"]
     assert extra == {"authentication.kubernetes.io/credential-id": ["X509SERIAL=1ab"]}

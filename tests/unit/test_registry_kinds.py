@@ -249,6 +249,8 @@ def subject(**fields: JSON) -> Callable[[Object], None]:
         (put("notAfter", "tomorrow"), "spec.notAfter", "RFC 3339"),
         (put("notAfter", "2027-01-16"), "spec.notAfter", "RFC 3339"),
         (put("notAfter", "2027-01-16T00:00:00"), "spec.notAfter", "RFC 3339"),
+        (put("notAfter", "2027-W02-6T00:00:00Z"), "spec.notAfter", "RFC 3339"),
+        (put("notAfter", "2027-02-30T00:00:00Z"), "spec.notAfter", "RFC 3339"),
     ],
 )
 async def test_a_pass_that_can_never_match_is_refused(

@@ -35,20 +35,24 @@ def acting(headers: standing.Headers) -> tuple[Identity, Sequence[Attributes]] |
     return Identity(headers[1]), [asked]
 
 
+def elsewhere(issuer: str, serial: str) -> bool:
+    return (issuer, serial) == ("corp", "2b")
+
+
 def with_grant(**changes: Any) -> Policy:  # a table of changes
     return replace(POLICY, grants=(replace(GRANT, **changes),))
 
 
 @pytest.mark.parametrize("claim", [WATCH, EXEC, ACCOUNT])
 def test_what_is_allowed_goes_on_until_its_pass_ends(claim: Claim) -> None:
-    assert standing.judge(POLICY, claim, NOW, acting) == standing.Standing(until=NOW + 60)
+    assert standing.judge(POLICY, claim, NOW, acting, elsewhere) == standing.Standing(until=NOW + 60)
 
 
 def test_the_pass_that_lasts_longer_counts() -> None:
     longer = replace(GRANT, origin="q", not_after=NOW + 600)
     policy = replace(POLICY, grants=(GRANT, longer), granted=Subjects(users={"bob": (0, 1)}))
-    assert standing.judge(policy, WATCH, NOW, acting).until == NOW + 600
-    assert standing.judge(policy, WATCH, NOW + 61, acting) == standing.Standing(until=NOW + 600)
+    assert standing.judge(policy, WATCH, NOW, acting, elsewhere).until == NOW + 600
+    assert standing.judge(policy, WATCH, NOW + 61, acting, elsewhere) == standing.Standing(until=NOW + 600)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,7 @@ def test_the_pass_that_lasts_longer_counts() -> None:
         (replace(POLICY, targets={}), WATCH, "cannot watch"),
         (replace(POLICY, granted=Subjects()), WATCH, "cannot watch"),
         (replace(POLICY, revoked=frozenset({"1a"})), WATCH, "certificate has been revoked"),
+        (POLICY, replace(WATCH, issuer="corp", serial="2b"), "certificate has been revoked"),
         (replace(POLICY, accounts={}), ACCOUNT, "service account"),
         (replace(POLICY, accounts={ACCOUNT.user: "u2"}), ACCOUNT, "service account"),
         (replace(POLICY, bound=Subjects()), HOME, "may no longer watch namespaces"),
@@ -70,7 +75,7 @@ def test_the_pass_that_lasts_longer_counts() -> None:
     ],
 )
 def test_a_right_is_lost(policy: Policy, claim: Claim, why: str) -> None:
-    assert why in standing.judge(policy, claim, NOW, acting).lost
+    assert why in standing.judge(policy, claim, NOW, acting, elsewhere).lost
 
 
 @pytest.mark.parametrize(
@@ -87,7 +92,13 @@ def test_what_does_not_concern_a_stream_leaves_it_alone(change: Callable[[], Cla
     claim = change()
     if claim == replace(WATCH, serial=""):
         policy = replace(POLICY, revoked=frozenset({"", "2b"}))
-    assert standing.judge(policy, claim, NOW, acting).lost == ""
+    assert standing.judge(policy, claim, NOW, acting, elsewhere).lost == ""
+
+
+def test_serial_numbers_are_an_authoritys_own() -> None:
+    policy = replace(POLICY, revoked=frozenset({"1a"}))
+    for issuer, serial in (("corp", "1a"), ("branch", "2b"), ("", "2b")):
+        assert standing.judge(policy, replace(WATCH, issuer=issuer, serial=serial), NOW, acting, elsewhere).lost == ""
 
 
 def test_headers_are_read_as_the_gatekeeper_reads_them() -> None:
@@ -95,9 +106,9 @@ def test_headers_are_read_as_the_gatekeeper_reads_them() -> None:
     policy = with_grant(rules=(PODS, who))
     named = {"user": "eve", "group": "dev", "uid": "7", "extra-a%2Fb": "x"}
     headers = tuple(part for name, value in named.items() for part in (f"impersonate-{name}", value))
-    assert standing.judge(policy, replace(WATCH, headers=headers), NOW, acting).lost == ""
+    assert standing.judge(policy, replace(WATCH, headers=headers), NOW, acting, elsewhere).lost == ""
     bad = (*headers, "impersonate-group", "system:masters")
-    assert "never impersonated" in standing.judge(policy, replace(WATCH, headers=bad), NOW, acting).lost
+    assert "never impersonated" in standing.judge(policy, replace(WATCH, headers=bad), NOW, acting, elsewhere).lost
 
 
 @pytest.mark.parametrize(
@@ -115,7 +126,7 @@ def test_headers_are_read_as_the_gatekeeper_reads_them() -> None:
 )
 def test_what_a_host_cluster_has_let_in_is_the_hosts_to_judge(change: dict[str, Any], lost: str) -> None:
     claim = replace(WATCH, **{"user": "alice", "serial": "", "front": "ignore"} | change)
-    found = standing.judge(POLICY, claim, NOW, acting).lost
+    found = standing.judge(POLICY, claim, NOW, acting, elsewhere).lost
     assert lost in found
     assert bool(lost) == bool(found)
 
@@ -123,5 +134,5 @@ def test_what_a_host_cluster_has_let_in_is_the_hosts_to_judge(change: dict[str, 
 def test_a_cluster_that_must_see_its_users_ends_what_it_saw_as_the_gateway() -> None:
     policy = replace(POLICY, targets={"prod": Target("prod", "prod:6443", "", "Impersonate")})
     claim = replace(WATCH, user="alice", serial="", front="ignore")
-    assert "must now see" in standing.judge(policy, claim, NOW, acting).lost
-    assert not standing.judge(policy, replace(claim, as_user=True), NOW, acting).lost
+    assert "must now see" in standing.judge(policy, claim, NOW, acting, elsewhere).lost
+    assert not standing.judge(policy, replace(claim, as_user=True), NOW, acting, elsewhere).lost

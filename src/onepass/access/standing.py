@@ -18,6 +18,8 @@ _ACCOUNT = "system:serviceaccount:"
 Headers = tuple[str, ...]
 # What of that the gateway's own API makes: whom the client is then, and all that it must be allowed for it.
 Acting = Callable[[Headers], tuple[Identity, Sequence[Attributes]] | None]
+# Whether an authority that is not the gateway's own, by its digest, has taken a serial number back.
+Elsewhere = Callable[[str, str], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Claim:
     user: str
     groups: tuple[str, ...]
     uid: str
-    serial: str  # of the client certificate, when the gateway's own authority has signed it; else ""
+    serial: str  # of the client certificate; "" without one
     cluster: str
     method: str
     path: str
@@ -35,6 +37,7 @@ class Claim:
     upgrade: bool
     headers: Headers = ()
     as_user: bool = False  # the member sees the user, and not the gateway
+    issuer: str = ""  # digest of the authority that has signed it; "" for the gateway's own
     front: str = ""  # by a host cluster, whose RBAC has decided: "ignore" or "narrow" (gateway/frontproxy.lua)
     attributes: Attributes = field(init=False, compare=False, repr=False)
 
@@ -52,9 +55,10 @@ class Standing:
     until: int | None = None
 
 
-def judge(policy: Policy, claim: Claim, now: float, acting: Acting) -> Standing:
+def judge(policy: Policy, claim: Claim, now: float, acting: Acting, elsewhere: Elsewhere) -> Standing:
     """Whether the right holds at `now`, by the rule that let the stream begin or by any other."""
-    if claim.serial and claim.serial in policy.revoked:
+    taken_back = elsewhere(claim.issuer, claim.serial) if claim.issuer else claim.serial in policy.revoked
+    if claim.serial and taken_back:
         return Standing("the client certificate has been revoked")
     if claim.front and (not claim.cluster or not _asks_passes(claim)):
         return _by_host(policy, claim)

@@ -133,8 +133,8 @@ def _merge_maps(before: list[JSON], value: list[JSON], key: str, schema: Schema)
     """The merged list, not yet in order, and the elements of the patch that are no directives."""
     if not key:
         raise _bad("a list of objects without a merge key cannot be merged")
-    merged = list(before)
     wanted: list[JSON] = []
+    gone: set[str] = set()
     for item in value:
         if not isinstance(item, dict):
             raise _bad("the elements of a list are of different types")
@@ -142,11 +142,11 @@ def _merge_maps(before: list[JSON], value: list[JSON], key: str, schema: Schema)
         if directive is None:
             wanted.append(item)
         elif directive == "delete":
-            merged = [old for old in merged if _key_of(old, key) != _required(item, key)]
+            gone.add(_hashable(_required(item, key)))
         elif directive != "replace":
             raise _bad(f"unknown {_PATCH} directive {directive!r} in a list")
-    if any(isinstance(item, dict) and item.get(_PATCH) == "replace" for item in value):
-        merged = []
+    replaced = any(isinstance(item, dict) and item.get(_PATCH) == "replace" for item in value)
+    merged = [] if replaced else [old for old in before if _hashable(_key_of(old, key)) not in gone]
     places: dict[str, int] = {}
     for index, old in enumerate(merged):
         places.setdefault(_hashable(_key_of(old, key)), index)
@@ -173,10 +173,10 @@ def _retain(original: Object, patch: Object) -> None:
 
 
 def _delete_primitives(original: Object, key: str, values: JSON) -> None:
-    gone = _scalars(_list(values))
+    gone = {_hashable(value) for value in _scalars(_list(values))}
     current = original.get(key)
     if isinstance(current, list):
-        original[key] = [item for item in current if item not in gone]
+        original[key] = [item for item in current if _hashable(item) not in gone]
 
 
 def _check_order(wanted: Sequence[JSON], order: Sequence[JSON], key: str) -> None:

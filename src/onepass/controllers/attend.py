@@ -16,7 +16,7 @@ import structlog
 
 from onepass.access import requestinfo, standing
 from onepass.access.policy import Policy
-from onepass.access.standing import Acting, Claim
+from onepass.access.standing import Acting, Claim, Elsewhere
 from onepass.api import errors, meta
 from onepass.api.meta import JSON, Object
 from onepass.registry.streams import RESOURCE, Open
@@ -67,6 +67,7 @@ class Attend:
     changes: Changes
     policy: Callable[[], Policy]
     acting: Acting
+    elsewhere: Elsewhere
     shown: Open
     clock: Callable[[], float]
     _claims: dict[Claim, _Shared] = field(default_factory=dict)
@@ -113,6 +114,11 @@ class Attend:
         log.info("stream ended", id=name, by=by)
         await companion.end(ENDED, _refusal("this stream was ended by an administrator"))
 
+    def again(self) -> None:
+        """Judge every stream anew: something has changed that is no object."""
+        self._stale = True
+        self._wake.set()
+
     async def run(self) -> None:
         """Until cancelled."""
         await self.changes.synced()  # an empty policy would end every stream
@@ -126,8 +132,7 @@ class Attend:
         generation = -1
         while True:
             generation = await self.changes.changed(generation)
-            self._stale = True
-            self._wake.set()
+            self.again()
 
     async def _woken(self) -> None:
         """Something has changed, a stream has begun, or a right has come to its end."""
@@ -159,7 +164,7 @@ class Attend:
             shared = self._claims.get(claim)
             if shared is None:
                 continue
-            found = standing.judge(policy, claim, self.clock(), self.acting)
+            found = standing.judge(policy, claim, self.clock(), self.acting, self.elsewhere)
             if found.lost:
                 lost += [(companion, found.lost) for companion in shared.open.values()]
             elif found.until is not None and found.until != shared.until:
@@ -187,6 +192,7 @@ def _claim(told: Mapping[str, JSON]) -> Claim:
         groups=_texts(user, "groups"),
         uid=meta.text(user, "uid"),
         serial=meta.text(stream, "serial"),
+        issuer=meta.text(stream, "issuer"),
         cluster=meta.text(stream, "cluster"),
         method=meta.text(stream, "method"),
         path=meta.text(stream, "path"),

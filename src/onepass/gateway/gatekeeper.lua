@@ -148,7 +148,7 @@ local function read_certificate(tls)
   groups[#groups + 1] = "system:authenticated"
   local serial = gsub(lower(tls:serialNumberPeerCertificate()), "^0+", "")
   return {
-    id = { user = user, groups = groups, serial = serial, ours = own and serial },
+    id = { user = user, groups = groups, serial = serial, issuer = not own and issuer or nil },
     serial = serial, issuer = issuer, expires = tls:expirationPeerCertificate(),
   }
 end
@@ -282,7 +282,7 @@ end
 local function announce(metadata, seen, id, cluster, inner, query, as_user)
   metadata:set("onepass", "stream", {
     method = seen.method, cluster = cluster, path = inner, query = audit.printable(query or ""),
-    upgrade = seen.upgrade or false, as = seen.as, serial = id.ours or nil, as_user = as_user or false,
+    upgrade = seen.upgrade or false, as = seen.as, serial = id.serial, issuer = id.issuer, as_user = as_user or false,
     front = front and front.passes or nil,
   })
 end

@@ -1,7 +1,7 @@
 """The keeper of open streams, put together."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from starlette.datastructures import Headers
 
@@ -11,14 +11,20 @@ from onepass.access.identity import Identity
 from onepass.api.errors import ApiError
 from onepass.apiserver import authentication
 from onepass.controllers.attend import Attend
+from onepass.gateway import ir
 from onepass.registry.currentpolicy import CurrentPolicy
 from onepass.registry.mirror import Mirror
 from onepass.registry.streams import Open
 
 
-def build(mirror: Mirror, current: CurrentPolicy) -> Attend:
+def build(mirror: Mirror, current: CurrentPolicy, known: Callable[[], ir.Known]) -> Attend:
+    """`known` tells what the data plane knows of other authorities at that moment."""
+
+    def elsewhere(issuer: str, serial: str) -> bool:  # as `is_taken_back` of gatekeeper.lua
+        return serial in known().others.get(issuer, known().elsewhere)
+
     # Revisions of this run are greater than those of any run before, so that no watch goes on across a restart.
-    return Attend(mirror, current.get, _acting, Open(time.time_ns() // 1000), time.time)
+    return Attend(mirror, current.get, _acting, elsewhere, Open(time.time_ns() // 1000), time.time)
 
 
 def _acting(headers: standing.Headers) -> tuple[Identity, Sequence[Attributes]] | None:

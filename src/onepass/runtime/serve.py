@@ -20,6 +20,7 @@ from onepass.api.errors import ApiError
 from onepass.apiserver import serving
 from onepass.controllers import aggregate, clean
 from onepass.controllers.approve import Approve
+from onepass.controllers.attend import Attend
 from onepass.controllers.expire import Expire
 from onepass.controllers.probe import Probe
 from onepass.controllers.programs import Programs
@@ -142,6 +143,7 @@ class Server:
     ads: Ads
     health: Health
     plane: Plane
+    attend: Attend
     admin: AdminKubeconfig
 
     @classmethod
@@ -163,10 +165,12 @@ class Server:
             ads,
             whereabouts,
         )
+        attend = attending.build(mirror, current, lambda: plane.frame.listener.known)
         admin = AdminKubeconfig(data.kubeconfig, _entry(settings, secrets), mirror)
 
         def changed(found: Trust) -> None:
             plane.reframe(_frame(settings, data, found))
+            attend.again()
             admin.renew(_entry(settings, found))
 
         keeper.changed = changed
@@ -181,6 +185,7 @@ class Server:
             ads=ads,
             health=health,
             plane=plane,
+            attend=attend,
             admin=admin,
         )
 
@@ -188,14 +193,13 @@ class Server:
     async def running(self, sandboxes: Sequence[Sandbox], reporter: Reporter) -> AsyncGenerator[asyncio.Task[None]]:
         """Everything that runs; what clients reach ends first. Yields the task that ends when requests succeed."""
         asker = Asker.on(self.data.socket("probe"), self.current)
-        attend = attending.build(self.mirror, self.current)
         app = gatewayapi.build(
             self.stores,
             self.current.get,
             self.keeper.trust.accounts,
             self.health.checks(),
             gatewayapi.Issuing(self.settings.accounts.issuers, self.settings.accounts.keys(self.settings.listen.url)),
-            virtual=(Streams(attend.shown, attend.end),),
+            virtual=(Streams(self.attend.shown, self.attend.end),),
         )
         audit = self._audit_file()
         status = {key: Statuses(store) for key, store in self.stores.items()}
@@ -205,8 +209,8 @@ class Server:
             "mirror": self.mirror.run(),
             **{each.access.name: each.run() for each in sandboxes},
             "api": serving.serve(app, serving.unix_socket(self.data.run / "apiserver.sock")),
-            "attend": attend.run(),
-            "ads": discovery.serve(self.ads, self.data.socket("ads"), beside=(Companions(attend).handler(),)),
+            "attend": self.attend.run(),
+            "ads": discovery.serve(self.ads, self.data.socket("ads"), beside=(Companions(self.attend).handler(),)),
             "sign": Sign(self.mirror, certificates, self.keeper.sign_client).run(),
             "approve": Approve(self.mirror, certificates, certificatesigningrequests.names, self._allows).run(),
             "clean": clean.Clean(self.mirror, certificates, certificatesigningrequests.ends).run(),
