@@ -125,6 +125,12 @@ async def test_a_pass_is_kept_and_told(book: Store, write: Write) -> None:
     }
 
 
+def test_a_cluster_that_is_not_there_is_told_of() -> None:
+    kind = passes.strategy(lambda name: name == "prod")
+    told = kind.warn({"spec": {"clusters": {"names": ["prod", "pord", "*"]}}})
+    assert told == ['spec.clusters.names[1]: there is no cluster "pord" so far']
+
+
 @pytest.mark.parametrize(
     ("spec", "now", "why"),
     [

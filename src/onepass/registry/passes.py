@@ -1,8 +1,10 @@
 """Passes. A pass that could never match anything is refused: its author meant something else."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import partial
 
 from onepass.access.identity import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED
 from onepass.api import access_v1beta1, errors, meta
@@ -105,7 +107,12 @@ def _clusters(clusters: Object) -> Iterable[Cause]:
     yield from selection.check(meta.section(clusters, "selector"), "spec.clusters.selector")
 
 
-def _warn(obj: Object) -> Sequence[str]:
+def anything(_name: str) -> bool:
+    """What `strategy` takes for a cluster when nothing is known of them."""
+    return True
+
+
+def _warn(obj: Object, is_cluster: Callable[[str], bool]) -> Sequence[str]:
     spec = meta.section(obj, "spec")
     subjects = rolerules.objects(spec.get("subjects"))
     shows = meta.text(meta.section(spec, "identity"), "mode") == MODES[1]
@@ -117,7 +124,11 @@ def _warn(obj: Object) -> Sequence[str]:
             told.append(
                 f"spec.subjects[{index}]: no member is shown a service account, so Impersonate gives it nothing"
             )
-    everywhere = "*" in rolerules.texts(meta.section(spec, "clusters").get("names"))
+    listed = rolerules.texts(meta.section(spec, "clusters").get("names"))
+    for index, name in enumerate(listed):
+        if name != "*" and not is_cluster(name):
+            told.append(f'spec.clusters.names[{index}]: there is no cluster "{name}" so far')
+    everywhere = "*" in listed
     for index, rule in enumerate(rolerules.objects(spec.get("rules"))):
         told += [f"spec.rules[{index}]: {odd}" for odd in passrules.odd(rule, everywhere=everywhere)]
     return told
@@ -164,6 +175,11 @@ def _mode_cell(obj: Object, _now: float) -> str:
     return meta.text(meta.section(meta.section(obj, "spec"), "identity"), "mode") or MODES[0]
 
 
+def strategy(is_cluster: Callable[[str], bool] = anything) -> Strategy:
+    """Passes; `is_cluster` tells whether a cluster of that name is registered."""
+    return replace(STRATEGY, warn=partial(_warn, is_cluster=is_cluster))
+
+
 STRATEGY = Strategy(
     resource=RESOURCE,
     model=access_v1beta1.Pass,
@@ -179,5 +195,5 @@ STRATEGY = Strategy(
     prepare_create=_on_create,
     prepare_update=_on_update,
     validate=_validate,
-    warn=_warn,
+    warn=partial(_warn, is_cluster=anything),
 )

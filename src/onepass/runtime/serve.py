@@ -149,7 +149,11 @@ class Server:
     @classmethod
     async def build(cls, settings: Settings, data: DataDir, secrets: Trust, storage: SqliteStorage) -> "Server":
         whereabouts = Whereabouts(settings)
-        kinds = catalog.gateway(bounds=whereabouts.bounds, plugins=settings.exec_plugins)
+        kinds = catalog.gateway(
+            bounds=whereabouts.bounds,
+            plugins=settings.exec_plugins,
+            is_cluster=lambda name: name in current.get().targets,
+        )
         stores = {kind.resource.key: Store(storage, kind, sealer=secrets.sealer) for kind in kinds}
         await defaults.ensure(stores, statuses.actor())
         mirror = Mirror(stores)
