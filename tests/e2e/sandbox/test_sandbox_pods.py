@@ -21,7 +21,7 @@ def test_a_pod_runs_is_described_and_goes(kubectl: Member) -> None:
     kubectl.pod("web", "sleep", "1000")
     row = kubectl("get", "pods", "-o", "wide").splitlines()[1].split()
     assert row[:4] == ["web", "1/1", "Running", "0"]
-    assert row[-2] == "127.0.0.1"
+    assert row[5] == "127.0.0.1"
     assert row[-1].endswith("-node")
     described = kubectl("describe", "pod", "web")
     for reason in ("Scheduled", "Pulled", "Created", "Started"):
