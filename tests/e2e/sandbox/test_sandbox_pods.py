@@ -22,7 +22,7 @@ def test_a_pod_runs_is_described_and_goes(kubectl: Member) -> None:
     row = kubectl("get", "pods", "-o", "wide").splitlines()[1].split()
     assert row[:4] == ["web", "1/1", "Running", "0"]
     assert row[5] == "127.0.0.1"
-    assert row[-1].endswith("-node")
+    assert row[6].endswith("-node")
     described = kubectl("describe", "pod", "web")
     for reason in ("Scheduled", "Pulled", "Created", "Started"):
         assert reason in described
