@@ -13,6 +13,7 @@ from tests.protocol.dataplane import DEADLINE, Answer, Ask, Authorities, Member,
 
 from onepass.access.policy import Policy
 from onepass.gateway import bootstrap, ir
+from onepass.pki import certificates
 from onepass.runtime import envoy
 
 
@@ -76,6 +77,7 @@ async def plane(authorities: Authorities, short_dir: Path) -> AsyncIterator[Plan
         certificate=b"".join(blob.bytes() for blob in serving.cert_chain_pems),
         private_key=serving.private_key_pem.bytes(),
         client_ca=dataplane.pem(authorities.clients),
+        known=ir.Known(own=frozenset(map(certificates.digest, certificates.chain(dataplane.pem(authorities.clients))))),
     )
     sockets = ir.Sockets(apiserver=str(short_dir / "api.sock"), probe=str(short_dir / "probe.sock"))
     gateway = ir.Gateway(listener, sockets, Policy(), audit_log=str(short_dir / "access.log"))

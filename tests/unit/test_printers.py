@@ -61,7 +61,7 @@ def test_only_three_things_can_be_included() -> None:
 # Name of the column, and whether only `-o wide` shows it, as k8s.io/kubernetes/pkg/printers/internalversion has them.
 COLUMNS = {
     "namespaces": "Name Status Age",
-    "serviceaccounts": "Name Secrets Age",
+    "serviceaccounts": "Name Age",
     "certificatesigningrequests.certificates.k8s.io": "Name Age SignerName Requestor RequestedDuration Condition",
     "clusterroles.rbac.authorization.k8s.io": "Name Created_At",
     "roles.rbac.authorization.k8s.io": "Name Created_At",
