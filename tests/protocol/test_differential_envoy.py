@@ -74,6 +74,12 @@ def described(member: Echo) -> ir.Member:
     return ir.Member(member.name, "127.0.0.1", member.port, "127.0.0.1", member.ca, insecure=False, http2=False)
 
 
+def marked(member: Echo, marker: str) -> list[Seen]:
+    """What reached it with this mark; GET /version too, which no prober asks here."""
+    with member.lock:
+        return [each for each in member.seen if marker in each.all("x-case")]
+
+
 def wrong(policy: Policy, sent: Request, answer: Answer, seen: dict[str, list[Seen]], now: int) -> str:
     """What is wrong with an answer and with what members saw, or ""."""
     expected = generated.expected(policy, sent, now)
@@ -109,9 +115,7 @@ def tried(clients: Clients, members: dict[str, Echo], case: generated.Case, now:
         for attempt in range(2):  # a worker may have judged the first one by the policy of before
             marker = f"{case.seed}-{case.number}-{number}-{attempt}"
             answer = clients.ask(sent, marker)
-            seen = {
-                name: [s for s in member.requests() if marker in s.all("x-case")] for name, member in members.items()
-            }
+            seen = {name: marked(member, marker) for name, member in members.items()}
             why = wrong(case.policy, sent, answer, seen, now)
             if not why:
                 break
@@ -142,4 +146,4 @@ async def test_envoy_does_what_python_says(plane: Plane, seed: int) -> None:
         finally:
             clients.close()
     assert sum(codes.values()) == POLICIES * REQUESTS
-    assert min(codes.get(code, 0) for code in (200, 400, 403)) > POLICIES * REQUESTS / 20, codes
+    assert min(codes.get(code, 0) for code in (200, 400, 403)) > POLICIES * REQUESTS / 100, codes
