@@ -3,7 +3,6 @@
 Whoever decides gathers them anew (access.compile): what stands here is for people and for `kubectl describe`.
 """
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -50,10 +49,7 @@ class Aggregate:
 
     async def run(self) -> None:
         """Until cancelled."""
-        loop = Loop("aggregate", self.reconcile)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(loop.run())
-            group.create_task(feed.follow(self.objects, ROLES, loop, self._version))
+        await feed.run(self.objects, ROLES, Loop("aggregate", self.reconcile), self._version)
 
     async def reconcile(self, name: str) -> float | None:
         role = self.objects.get(ROLES, name)

@@ -4,7 +4,6 @@ The right is `create certificatesigningrequests/selfclient`, after the `selfnode
 controller lets kubelets renew theirs. Nobody has it at first.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from onepass.api import meta
 from onepass.api.meta import JSON, Object
 from onepass.controllers import feed
 from onepass.controllers.loop import Loop
+from onepass.registry import lifecycle
 
 REQUESTS = "certificatesigningrequests.certificates.k8s.io"
 LONGEST_SECONDS = 24 * 3600
@@ -62,17 +62,14 @@ class Approve:
 
     async def run(self) -> None:
         """Until cancelled."""
-        loop = Loop("approve", self.reconcile)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(loop.run())
-            group.create_task(feed.follow(self.objects, REQUESTS, loop))
+        await feed.run(self.objects, REQUESTS, Loop("approve", self.reconcile))
 
     async def reconcile(self, name: str) -> float | None:
         request = self.objects.get(REQUESTS, name)
         asks = wanted(request, self.named) if request is not None else None
         if request is None or asks is None or not self.allows(asks, RIGHT):
             return None
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.clock()))
+        stamp = lifecycle.timestamp(self.clock())
         condition: Object = {
             "type": "Approved",
             "status": "True",

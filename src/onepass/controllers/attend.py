@@ -8,7 +8,6 @@ import asyncio
 import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Protocol
 
 import orjson
@@ -19,6 +18,7 @@ from onepass.access.policy import Policy
 from onepass.access.standing import Acting, Claim, Elsewhere
 from onepass.api import errors, meta
 from onepass.api.meta import JSON, Object
+from onepass.registry import lifecycle
 from onepass.registry.streams import RESOURCE, Open
 
 log = structlog.get_logger(__name__)
@@ -231,6 +231,6 @@ def _object(companion: Companion, claim: Claim, now: float) -> Object:
         "path": claim.path,
         "source": companion.source,
     }
-    began = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    began = lifecycle.timestamp(now)
     metadata: Object = {"name": companion.id, "uid": companion.id, "creationTimestamp": began}
     return {"apiVersion": RESOURCE.api_version, "kind": RESOURCE.kind, "metadata": metadata, "spec": spec}

@@ -3,7 +3,6 @@
 One that has got its certificate is kept until that ends: it is the record by which the certificate is taken back.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,10 +59,7 @@ class Clean:
 
     async def run(self) -> None:
         """Until cancelled."""
-        loop = Loop("clean", self.reconcile)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(loop.run())
-            group.create_task(feed.follow(self.objects, REQUESTS, loop))
+        await feed.run(self.objects, REQUESTS, Loop("clean", self.reconcile))
 
     async def reconcile(self, name: str) -> float | None:
         request = self.objects.get(REQUESTS, name)

@@ -1,9 +1,9 @@
 """`status.conditions` when several controllers each keep some of them."""
 
-import time
 from dataclasses import dataclass
 
 from onepass.api.meta import JSON, Object
+from onepass.registry import lifecycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def without(old: JSON, kind: str) -> list[JSON]:
 
 def _told(condition: Condition, before: Object, now: float) -> Object:
     status = "True" if condition.true else "False"
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+    stamp = lifecycle.timestamp(now)
     return {
         "type": condition.type,
         "status": status,

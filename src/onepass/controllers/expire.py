@@ -3,7 +3,6 @@
 The gatekeeper reads the clock itself, so nothing here is needed for a pass to begin or to end: this is for people.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from onepass.api import meta
 from onepass.api.meta import JSON, Object
 from onepass.controllers import feed
 from onepass.controllers.loop import Loop
+from onepass.registry import lifecycle
 
 PASSES = "passes.access.karpor.io"
 CLUSTERS = "clusters.cluster.karpor.io"
@@ -68,7 +68,7 @@ def applied(status: Object, told: Standing, generation: JSON, now: float) -> Obj
     old = status.get("conditions")
     before = next((c for c in old if isinstance(c, dict)), {}) if isinstance(old, list) else {}
     value = "True" if told.in_force else "False"
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+    stamp = lifecycle.timestamp(now)
     condition: Object = {
         "type": "InForce",
         "status": value,
@@ -96,10 +96,7 @@ class Expire:
 
     async def run(self) -> None:
         """Until cancelled."""
-        loop = Loop("expire", self.reconcile)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(loop.run())
-            group.create_task(feed.follow(self.objects, PASSES, loop, self._version))
+        await feed.run(self.objects, PASSES, Loop("expire", self.reconcile), self._version)
 
     async def reconcile(self, name: str) -> float | None:
         granted = self.objects.get(PASSES, name)

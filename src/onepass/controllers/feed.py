@@ -1,5 +1,6 @@
 """Turns changes of the mirror into keys for a loop."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -19,6 +20,20 @@ class Objects(Protocol):
     def get(self, key: str, name: str, namespace: str = "") -> Object | None: ...
 
     def list(self, key: str) -> Sequence[Object]: ...
+
+
+def generation(obj: Object) -> object:
+    """A `version` for `follow` that changes with what is wanted, and not with status."""
+    return meta.section(obj, "metadata").get("generation")
+
+
+async def run(
+    objects: Objects, kind: str, loop: Loop, version: Callable[[Object], object] = meta.resource_version
+) -> None:
+    """Run `loop` on what `follow` finds, until cancelled."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(loop.run())
+        group.create_task(follow(objects, kind, loop, version))
 
 
 async def follow(

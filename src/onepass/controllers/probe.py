@@ -235,12 +235,7 @@ class Probe:
             pause = HEALTHY_SECONDS if finding.healthy else min(longest, first * 2.0 ** min(failures[name] - 1, 10))
             return pause * random.uniform(0.75, 1.25)  # noqa: S311  spreads the probes of a fleet
 
-        loop = Loop("probe", reconcile, workers=self.concurrency)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(loop.run())
-            group.create_task(
-                feed.follow(self.objects, CLUSTERS, loop, lambda o: meta.section(o, "metadata").get("generation"))
-            )
+        await feed.run(self.objects, CLUSTERS, Loop("probe", reconcile, workers=self.concurrency), feed.generation)
 
     async def look(self, cluster: Object) -> Finding:
         """One look at one member."""

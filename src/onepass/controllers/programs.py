@@ -4,7 +4,6 @@ What a program answers is sealed like every other credential. When it ends is ke
 is asked once.
 """
 
-import asyncio
 import base64
 import json
 import random
@@ -54,12 +53,9 @@ class Programs:
 
     async def run(self) -> None:
         """Until cancelled."""
-        loop = Loop("programs", self.reconcile, workers=self.concurrency)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(loop.run())
-            group.create_task(
-                feed.follow(self.objects, CLUSTERS, loop, lambda o: meta.section(o, "metadata").get("generation"))
-            )
+        await feed.run(
+            self.objects, CLUSTERS, Loop("programs", self.reconcile, workers=self.concurrency), feed.generation
+        )
 
     async def reconcile(self, name: str) -> float | None:
         """Look at one member; returns after how many seconds to look again."""

@@ -4,7 +4,6 @@ A new token is asked for with the present one, through Envoy like every request 
 a connection that carries a credential. The old one stays valid until its end: no request fails in between.
 """
 
-import asyncio
 import base64
 import hashlib
 import json
@@ -118,10 +117,7 @@ class Rotate:
 
     async def run(self) -> None:
         """Until cancelled."""
-        loop = Loop("rotate", self.reconcile, workers=self.concurrency)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(loop.run())
-            group.create_task(feed.follow(self.objects, CLUSTERS, loop, _version))
+        await feed.run(self.objects, CLUSTERS, Loop("rotate", self.reconcile, workers=self.concurrency), _version)
 
     async def reconcile(self, name: str) -> float | None:
         """Look at one member; returns after how many seconds to look again."""

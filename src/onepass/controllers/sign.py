@@ -1,6 +1,5 @@
 """Gives an approved CertificateSigningRequest its certificate, as kube-controller-manager's signer does."""
 
-import asyncio
 import base64
 import time
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from onepass.api import meta
 from onepass.api.meta import JSON, Object
 from onepass.controllers import feed
 from onepass.controllers.loop import Loop
+from onepass.registry import lifecycle
 
 REQUESTS = "certificatesigningrequests.certificates.k8s.io"
 
@@ -47,7 +47,7 @@ def wanted(request: Object) -> bool:
 
 
 def _failed(status: Object, why: str, now: float) -> Object:
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
+    stamp = lifecycle.timestamp(now)
     old = status.get("conditions")
     condition: Object = {
         "type": "Failed",
@@ -72,10 +72,7 @@ class Sign:
 
     async def run(self) -> None:
         """Until cancelled."""
-        loop = Loop("sign", self.reconcile)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(loop.run())
-            group.create_task(feed.follow(self.objects, REQUESTS, loop))
+        await feed.run(self.objects, REQUESTS, Loop("sign", self.reconcile))
 
     async def reconcile(self, name: str) -> float | None:
         request = self.objects.get(REQUESTS, name)

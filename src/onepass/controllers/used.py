@@ -13,6 +13,7 @@ from onepass.api import meta
 from onepass.api.meta import Object
 from onepass.controllers import feed
 from onepass.controllers.expire import PASSES
+from onepass.registry import lifecycle
 
 LOOK_SECONDS, WRITE_SECONDS, MOST_WRITES = 5.0, 60.0, 50
 
@@ -65,5 +66,5 @@ class Used:
 
 def later(status: Object, moment: float) -> Object:
     """The status with this use, unless it tells of a later one."""
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
+    stamp = lifecycle.timestamp(moment)
     return status if meta.text(status, "lastUsed") >= stamp else {**status, "lastUsed": stamp}
