@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 from starlette.requests import Request
@@ -15,7 +14,7 @@ from onepass.api.errors import Cause
 from onepass.api.meta import Object, Resource
 from onepass.apiserver import questions
 from onepass.apiserver.ports import Connect, Kindless, Limits
-from onepass.registry import causes
+from onepass.registry import causes, lifecycle
 from onepass.registry.store import Store
 
 RESOURCE = Resource("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests", "tokenrequest", namespaced=True)
@@ -98,11 +97,10 @@ def _answer(obj: Object, account: Account, sign: Signer, now: float) -> Object:
     asked = spec.get("audiences")
     audiences = [item for item in asked if isinstance(item, str)] if isinstance(asked, list) else []
     token = sign(account, audiences, seconds, now)
-    expires = datetime.fromtimestamp(int(token.expires), UTC)
-    stamp = datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = lifecycle.timestamp(now)
     return {
         **obj,
         "metadata": {"name": account.name, "namespace": account.namespace, "creationTimestamp": stamp},
         "spec": {"audiences": [*token.audiences], "expirationSeconds": int(token.expires) - int(now)},
-        "status": {"token": token.token, "expirationTimestamp": expires.strftime("%Y-%m-%dT%H:%M:%SZ")},
+        "status": {"token": token.token, "expirationTimestamp": lifecycle.timestamp(token.expires)},
     }
