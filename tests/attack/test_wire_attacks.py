@@ -239,8 +239,9 @@ def test_headers_without_end_are_cut_off(site: Site, reader: Person) -> None:
     still_served(site, reader)
 
 
-# More than 1,000 answers that wait are a flood. When that many questions come in one read, the HTTP/2 library below Envoy
-# finds it first and Envoy's http2.outbound_control_flood stays as it was; either way the gateway ends the connection.
+# More than 1,000 answers that wait are a flood. When that many questions come in one read, the HTTP/2 library below
+# Envoy finds it first, and Envoy's http2.outbound_control_flood stays as it was; either way the gateway ends the
+# connection.
 ENDED_HERE = "http.gateway.downstream_cx_destroy_local"
 FLOODS = {
     "ping": (hyperframe.frame.PingFrame(0, opaque_data=b"12345678").serialize(), ENDED_HERE),
