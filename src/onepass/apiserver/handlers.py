@@ -17,7 +17,7 @@ from onepass.access.identity import Identity
 from onepass.api import errors, meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
-from onepass.apiserver import encoding, filters, parameters, patches, patching, printers, questions, strictness
+from onepass.apiserver import encoding, filters, parameters, patches, patching, printers, questions, reading, strictness
 from onepass.apiserver.encoding import Media
 from onepass.apiserver.endpoints import Endpoints, resource_of
 from onepass.apiserver.metrics import Metrics
@@ -143,9 +143,13 @@ class Call:
 
     async def sent(self, write: Write) -> tuple[Object, Write]:
         """The object in the body, and the options with what is odd in it."""
-        kind, body = encoding.media_type(self.request), await self.body()
-        obj = encoding.load_object(body, kind, self.server.limits.depth)
-        return obj, replace(write, odd=strictness.asked(write.field_validation, body, kind))
+        kind, depth = encoding.media_type(self.request), self.server.limits.depth
+
+        def how(body: bytes) -> tuple[Object, Write]:
+            obj = encoding.load_object(body, kind, depth)
+            return obj, replace(write, odd=strictness.asked(write.field_validation, body, kind))
+
+        return await reading.read(await self.body(), how)
 
     def attempt(self, obj: Object | None, old: Object | None) -> Attempt:
         operation: Literal["CREATE", "UPDATE", "DELETE"]
@@ -276,10 +280,14 @@ async def _update(call: Call) -> ASGIApp:
 
 
 async def _patch(call: Call) -> ASGIApp:
-    media, write, kind = call.media(_ONE), call.write(), encoding.media_type(call.request)
+    media, asked, kind = call.media(_ONE), call.write(), encoding.media_type(call.request)
     patches.check_options(kind, call.query)
     strategy, limits = call.store.strategy, call.server.limits
-    change, write = patching.read(kind, await call.body(), call.query, strategy, limits, write)
+
+    def how(body: bytes) -> tuple[patches.Change, Write]:
+        return patching.read(kind, body, call.query, strategy, limits, asked)
+
+    change, write = await reading.read(await call.body(), how)
     if write.form != "apply":
         written = await _changed(call, change, write)
         return call.shown(written.obj, media, warnings=written.warnings)
@@ -363,9 +371,9 @@ async def _delete(call: Call) -> ASGIApp:
 
 
 async def _deletion(call: Call) -> tuple[parameters.Deletion, Write]:
+    kind, depth = encoding.media_type(call.request), call.server.limits.depth
     body = await call.body()
-    kind = encoding.media_type(call.request)
-    given = encoding.load_object(body, kind, call.server.limits.depth) if body else None
+    given = await reading.read(body, lambda sent: encoding.load_object(sent, kind, depth)) if body else None
     return parameters.deletion(call.query, given, call.write())
 
 

@@ -8,7 +8,8 @@ from starlette.responses import Response
 
 from onepass.access.identity import Identity
 from onepass.api import errors
-from onepass.apiserver import encoding, parameters, strictness
+from onepass.api.meta import Object
+from onepass.apiserver import encoding, parameters, reading, strictness
 from onepass.apiserver.ports import Kindless, Limits
 from onepass.registry import schema
 
@@ -20,19 +21,29 @@ async def answered(kind: Kindless, request: Request, limits: Limits, namespace: 
     media = encoding.negotiate(request.headers.get("accept", ""))
     asker: Identity = request.scope["identity"]
     validation = parameters.write(parameters.query(request.scope), asker, "", 0, verb="create").field_validation
-    kind_sent, body = encoding.media_type(request), await encoding.read(request, limits.body)
-    obj = encoding.load_object(body, kind_sent, limits.depth)
-    for key, expected in (("apiVersion", kind.resource.api_version), ("kind", kind.resource.kind)):
-        if (obj.get(key) or expected) != expected:
-            raise errors.bad_request(f"{key} in the data does not match the expected {expected}")
-        obj[key] = expected
-    obj.pop("status", None)  # the answer's place: what a client leaves there means nothing
-    conformed, unknown = schema.conform(kind.model, kind.resource, obj)
-    odd = (*strictness.odd(body, kind_sent), *schema.warnings(unknown)) if validation != "Ignore" else ()
+    kind_sent = encoding.media_type(request)
+
+    def how(body: bytes) -> tuple[Object, tuple[str, ...]]:
+        obj = encoding.load_object(body, kind_sent, limits.depth)
+        conformed, unknown = schema.conform(kind.model, kind.resource, _named(kind, obj))
+        told = schema.warnings(unknown) if validation != "Ignore" else ()
+        return conformed, (*strictness.asked(validation, body, kind_sent), *told)
+
+    conformed, odd = await reading.read(await encoding.read(request, limits.body), how)
     if odd and validation == "Strict":
         raise schema.strict(kind.resource, odd)
     answer = await kind.answer(conformed, asker, namespace)
     return warned(encoding.respond(request, answer, media=media, code=201), odd)
+
+
+def _named(kind: Kindless, obj: Object) -> Object:
+    """The question with its kind, and without what a client left in the place of the answer."""
+    for key, expected in (("apiVersion", kind.resource.api_version), ("kind", kind.resource.kind)):
+        if (obj.get(key) or expected) != expected:
+            raise errors.bad_request(f"{key} in the data does not match the expected {expected}")
+        obj[key] = expected
+    obj.pop("status", None)
+    return obj
 
 
 def warned(response: Response, warnings: Iterable[str]) -> Response:

@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import threading
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from tests.protocol.api.conftest import DEADLINE, Api
 
 from onepass.api.errors import ApiError
-from onepass.apiserver import encoding, protobuf
+from onepass.apiserver import encoding, protobuf, reading, strictness
 
 ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
 REVIEWS = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
@@ -285,3 +287,32 @@ def test_no_body_is_a_fault(body: bytes, kind: str) -> None:
     for prefix in (b"", b"k8s\0") if kind == PROTOBUF else (b"",):
         with contextlib.suppress(ApiError):  # anything else is a fault
             encoding.load(prefix + body, kind, 64)
+
+
+LARGE_BODIES = [
+    ("POST", ACCOUNTS, JSON),
+    ("POST", ACCOUNTS, YAML),
+    ("PUT", f"{ACCOUNTS}/large", JSON),
+    ("PATCH", f"{ACCOUNTS}/large", "application/merge-patch+json"),
+    ("PATCH", f"{ACCOUNTS}/large?fieldManager=large", "application/apply-patch+yaml"),
+    ("DELETE", f"{ACCOUNTS}/large", JSON),
+    ("POST", REVIEWS, JSON),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "kind"), LARGE_BODIES)
+async def test_large_bodies_are_read_beside_the_event_loop(
+    api: Api, monkeypatch: pytest.MonkeyPatch, method: str, path: str, kind: str
+) -> None:
+    readers: list[threading.Thread] = []
+    real = strictness.asked if method != "DELETE" else encoding.load_object
+
+    def noted(*arguments: Any) -> Any:
+        readers.append(threading.current_thread())
+        return real(*arguments)
+
+    monkeypatch.setattr(*((strictness, "asked") if method != "DELETE" else (encoding, "load_object")), noted)
+    body = json.dumps({"metadata": {"name": "large", "annotations": {"much": "x" * reading.LARGE}}}).encode()
+    await api.client.request(method, path, content=body, headers={"content-type": kind})
+    assert readers
+    assert threading.main_thread() not in readers
