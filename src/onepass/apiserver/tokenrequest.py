@@ -1,7 +1,7 @@
 """`serviceaccounts/token`: tokens for service accounts, as `kubectl create token` asks for them."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,13 +54,16 @@ def connect(
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         namespace, name = scope["path_params"]["namespace"], scope["path_params"]["name"]
         account = await accounts.get(namespace, name)
+        warnings: list[str] = []
 
         async def answer(obj: Object, _identity: Identity, _namespace: str) -> Object:
-            return _answer(obj, Account(namespace, name, meta.uid(account)), sign, clock())
+            answered = _answer(obj, Account(namespace, name, meta.uid(account)), sign, clock())
+            warnings.extend(_shortened(obj, answered))
+            return answered
 
         kind = Kindless(RESOURCE, authentication_v1.TokenRequest, answer)
         response = await questions.answered(kind, Request(scope, receive), limits or Limits(), namespace)
-        await response(scope, receive, send)
+        await questions.warned(response, warnings)(scope, receive, send)
 
     return Connect(
         parent=accounts.strategy.resource,
@@ -72,6 +75,13 @@ def connect(
         verbs=("create",),
         model=authentication_v1.TokenRequest,
     )
+
+
+def _shortened(asked: Object, answered: Object) -> Iterator[str]:
+    """A warning, as kube-apiserver words it (pkg/registry/core/serviceaccount/storage/token.go)."""
+    wanted, given = (meta.section(each, "spec").get("expirationSeconds") for each in (asked, answered))
+    if isinstance(wanted, int) and isinstance(given, int) and given < wanted:
+        yield f"requested expiration of {wanted} seconds shortened to {given} seconds"
 
 
 def _answer(obj: Object, account: Account, sign: Signer, now: float) -> Object:

@@ -92,9 +92,12 @@ async def verify(token: str, audiences: Sequence[str]) -> reviewers.Verified | N
     return reviewers.Verified(Identity("system:serviceaccount:default:robot"), tuple(audiences) or ("onepass",))
 
 
+LONGEST_TOKEN = 86_400  # seconds
+
+
 def sign(account: tokenrequest.Account, audiences: Sequence[str], seconds: int, now: float) -> tokenrequest.Token:
     named = f"{account.namespace}/{account.name}/{account.uid}"
-    return tokenrequest.Token(f"token-of-{named}", tuple(audiences) or ("onepass",), now + seconds)
+    return tokenrequest.Token(f"token-of-{named}", tuple(audiences) or ("onepass",), now + min(seconds, LONGEST_TOKEN))
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Reviews as the newest API has them, decisions on certificate requests, and the documents of the token issuer."""
 
 import pytest
-from tests.protocol.api.conftest import Api
+from tests.protocol.api.conftest import LONGEST_TOKEN, Api
 from tests.protocol.api.test_api_access import AUTHZ, REQUESTS, SIGNER, allow, request_for, rule
 
 from onepass.access.identity import AUTHENTICATED
@@ -122,3 +122,13 @@ async def test_token_requests_that_cannot_be(api: Api, body: Object, wrong: str)
     await api.make(accounts, {"metadata": {"name": "robot"}})
     answer = await api.send("POST", f"{accounts}/robot/token", body)
     assert (answer.status_code, [each["field"] for each in answer.json()["details"]["causes"]]) == (422, [wrong])
+
+
+@pytest.mark.parametrize(("seconds", "given"), [(600, 600), (LONGEST_TOKEN, LONGEST_TOKEN), (10**6, LONGEST_TOKEN)])
+async def test_a_token_that_is_shorter_than_asked_comes_with_a_warning(api: Api, seconds: int, given: int) -> None:
+    accounts = "/api/v1/namespaces/default/serviceaccounts"
+    await api.make(accounts, {"metadata": {"name": "robot"}})
+    answer = await api.send("POST", f"{accounts}/robot/token", {"spec": {"expirationSeconds": seconds}})
+    assert (answer.status_code, answer.json()["spec"]["expirationSeconds"]) == (201, given)
+    told = f'299 - "requested expiration of {seconds} seconds shortened to {given} seconds"'
+    assert answer.headers.get_list("warning") == ([told] if given < seconds else [])
