@@ -16,7 +16,7 @@ import typer.testing
 import yaml
 from tests.e2e.conftest import Gateway, Start
 from tests.e2e.sandbox.members import Member as Kubectl
-from tests.e2e.sandbox.members import Running, eventually
+from tests.e2e.sandbox.members import eventually
 from tests.programs import golang, kubemembers
 
 from onepass.api import meta
@@ -76,21 +76,6 @@ def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
             yield of(folder, kube.endpoint, kube.ca, kube.certificate, kube.key)
     except golang.GoMissing as missing:
         pytest.skip(str(missing))
-
-
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[Member]:
-    """A member that makes no tokens."""
-    with Running(tmp_path) as running:
-        access = running.access
-        assert access is not None
-        yield of(
-            tmp_path,
-            access.endpoint,
-            access.ca.decode(),
-            access.certificate.decode(),
-            access.private_key.decode(),
-        )
 
 
 @pytest.fixture(scope="module")
@@ -342,12 +327,6 @@ def test_what_cannot_be_joined_is_told_and_leaves_nothing(gateway: Gateway, memb
         assert any(each in error.what for each in told.split("|")), (told, error.what)
     assert "registered already" in refused(gateway, "cluster", "join", "sandbox-1", "-f", str(member.config)).what
     clean(gateway, member, "bad")
-
-
-def test_a_member_without_token_requests_is_told_and_left_as_it_was(gateway: Gateway, sandbox: Member) -> None:
-    error = refused(gateway, "cluster", "join", "tokenless", "--kubeconfig", str(sandbox.config))
-    assert "has no TokenRequest API" in error.what
-    clean(gateway, sandbox, "tokenless")
 
 
 def test_what_was_made_is_taken_back_when_it_cannot_be_finished(

@@ -126,11 +126,9 @@ def issue(member: Member, ground: Foothold, seconds: int) -> str:
     except Refused as refused:
         if refused.code != 404:
             raise
-        told = (
-            f"the member makes no token for {ground.namespace}/{foothold.ACCOUNT}: the account is gone, or it has no "
-        )
+        told = f"the member makes no token for {ground.namespace}/{foothold.ACCOUNT}: the account is gone"
         raise Failure(
-            f"{told}TokenRequest API", "leave and join the member again; sandbox members cannot be joined"
+            f"{told}, or it has no TokenRequest API (Kubernetes before 1.22)", "leave the member and join it again"
         ) from refused
     token = meta.text(meta.section(answer, "status"), "token")
     held = lifetimes.bound(token)

@@ -1,7 +1,6 @@
 """The gateway's own API server, put together."""
 
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from starlette.applications import Starlette
 import onepass
 from onepass.access import rules
 from onepass.access.attributes import Attributes
-from onepass.access.identity import AUTHENTICATED, Identity
+from onepass.access.identity import Identity
 from onepass.access.policy import Policy, Rule
 from onepass.access.rules import Verdict
 from onepass.apiserver import (
@@ -27,12 +26,10 @@ from onepass.apiserver import (
     tokenrequest,
 )
 from onepass.apiserver.ports import Check, VersionInfo
-from onepass.apiserver.reviewers import Verified
 from onepass.pki import tokens
 from onepass.registry import clusters, namespaces, serviceaccounts
 from onepass.registry.store import Store
-
-_TOKEN_LONGEST = 30 * 86400  # seconds
+from onepass.runtime.accounts import Accounts
 
 GetPolicy = Callable[[], Policy]
 
@@ -70,37 +67,6 @@ class Issuing:
 
     issuers: Sequence[str]
     jwks_uri: str
-
-
-@dataclass(frozen=True, slots=True)
-class Accounts:
-    """Makes and verifies service-account tokens."""
-
-    key: ec.EllipticCurvePrivateKey
-    issuers: Sequence[str]
-    policy: GetPolicy
-
-    def sign(
-        self, account: tokenrequest.Account, audiences: Sequence[str], seconds: int, now: float
-    ) -> tokenrequest.Token:
-        granted = tuple(audiences) or (self.issuers[0],)
-        bound = tokens.Account(account.namespace, account.name, account.uid)
-        token = tokens.Token(bound, granted, int(now), int(now) + min(seconds, _TOKEN_LONGEST), str(uuid.uuid4()))
-        return tokenrequest.Token(tokens.sign(self.key, self.issuers[0], token), granted, token.expires)
-
-    async def verify(self, text: str, audiences: Sequence[str]) -> Verified | None:
-        """As the data plane does: also the account must still be there, and the same one."""
-        wanted = tuple(audiences or self.issuers)
-        try:
-            token = tokens.verify(text, [self.key.public_key()], self.issuers, wanted, time.time())
-        except tokens.TokenRefused:
-            return None
-        account = token.account
-        if self.policy().accounts.get(account.user) != account.uid:
-            return None
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{account.namespace}", AUTHENTICATED)
-        has = tuple(audience for audience in wanted if audience in token.audiences)
-        return Verified(Identity(account.user, groups, account.uid), has)
 
 
 def build(

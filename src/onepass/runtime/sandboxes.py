@@ -14,15 +14,19 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.applications import Starlette
 
 from onepass.access.identity import AUTHENTICATED, Identity
-from onepass.apiserver import app, placement, reviewers, serving
-from onepass.apiserver.ports import Connect, VersionInfo
+from onepass.access.policy import Policy
+from onepass.apiserver import app, escalation, placement, reviewers, serving, tokenrequest
+from onepass.apiserver.ports import Admission, Attempt, Connect, VersionInfo
 from onepass.apiserver.reviewers import Verified
 from onepass.controllers.sweep import Sweep
 from onepass.pki import authority, keys
 from onepass.pki.authority import Authority, Request
-from onepass.registry import namespaces
+from onepass.registry import namespaces, serviceaccounts
 from onepass.registry.store import Store
 from onepass.registry.strategy import Actor
+from onepass.runtime import datadir, kubeconfig
+from onepass.runtime.accounts import Accounts
+from onepass.runtime.memberkeys import MemberKeys
 from onepass.sandbox import groundwork, kinds, objects, pods, tlspeer
 from onepass.sandbox.kubelet import Kubelet
 from onepass.sandbox.memberrights import MASTERS, Rights
@@ -35,6 +39,8 @@ from onepass.storage import sqlite
 from onepass.storage.sqlite import SqliteStorage
 
 GATEWAY = Identity("onepass-gateway", (MASTERS, AUTHENTICATED))  # as whom the gateway comes to its members
+ADMIN = "sandbox-admin"  # as whom a person comes to it directly, by its own kubeconfig
+ISSUER = "https://kubernetes.default.svc.cluster.local"  # of service-account tokens, as kubeadm sets it up
 
 _HOST = "127.0.0.1"
 _YEAR = 365 * 86400.0
@@ -53,10 +59,11 @@ class Access:
 
 
 class Sandbox:
-    """One member cluster. Its objects last; its port, keys and token are made anew at every start."""
+    """One member cluster. Its objects, its authority and its port last; what the gateway comes by is made anew at every
+    start."""
 
-    def __init__(self, name: str, folder: Path, storage: SqliteStorage) -> None:
-        """`folder` is the member's own, for what its pods write; `open` makes one with its storage."""
+    def __init__(self, name: str, folder: Path, storage: SqliteStorage, kept: MemberKeys) -> None:
+        """`folder` is the member's own, for what its pods write; `open` makes one with its storage and keys."""
         now = time.time()
         self.ready = asyncio.Event()  # set once the member answers
         self._storage = storage
@@ -72,10 +79,10 @@ class Sandbox:
             events=Recorder(self._by_key[objects.EVENT.key], self._node),
             home=folder,
         )
-        self._listener = socket.create_server((_HOST, 0))
-        self._listener.setblocking(False)
-        own = authority.create(f"sandbox {name}", now)
-        certificate, private_key = _client(own, now)
+        self._listener = _listener(kept.port)
+        kept.keep_port(self._listener.getsockname()[1])
+        own = kept.own
+        certificate, private_key = _client(own, GATEWAY.user, now)
         self._tls = _server_context(own, now)
         self.access = Access(
             name=name,
@@ -85,14 +92,22 @@ class Sandbox:
             private_key=private_key,
             token=secrets.token_urlsafe(32),
         )
-        self._sign_in = SignIn({self.access.token: GATEWAY})
+        self._accounts = Accounts(kept.accounts, (ISSUER,), self._rights.policy)
+        self._sign_in = SignIn({self.access.token: GATEWAY}, self._account)
+        self.admin = kubeconfig.Entry(self.access.endpoint, self.access.ca, ADMIN, *_client(own, ADMIN, now))
 
     @classmethod
     async def open(cls, name: str, root: Path) -> "Sandbox":
-        """The member `name` in `root`/NAME.db and `root`/NAME. Raises storage.sqlitefile.Unusable."""
+        """The member `name` in `root`/NAME.db, `root`/NAME.keys and `root`/NAME. Raises storage.sqlitefile.Unusable.
+
+        `root`/NAME.kubeconfig is its administrator's own, for what is done in it without the gateway.
+        """
         folder = root / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return cls(name, folder, await sqlite.open_sqlite(root / f"{name}.db"))
+        kept = MemberKeys.load(root / f"{name}.keys", name)
+        made = cls(name, folder, await sqlite.open_sqlite(root / f"{name}.db"), kept)
+        datadir.write_private(root / f"{name}.kubeconfig", kubeconfig.dump(kubeconfig.direct(name, made.admin)))
+        return made
 
     async def run(self) -> None:
         """Serve until cancelled; that ends every container, and `close` does not have to be called any more."""
@@ -130,12 +145,19 @@ class Sandbox:
             version=VersionInfo("1", "36", groundwork.VERSION),
             connects=self._connects(),
             kindless=reviewers.every(self._rights, self._verify),
-            admissions=(placement.admission(self._by_key[namespaces.RESOURCE.key]),),
+            admissions=(
+                _but_masters(escalation.admission(self._policy)),
+                placement.admission(self._by_key[namespaces.RESOURCE.key]),
+            ),
         )
+
+    async def _policy(self) -> Policy:
+        return self._rights.policy()
 
     def _connects(self) -> Sequence[Connect]:
         streams = ("create", "get")
         return (
+            tokenrequest.connect(self._by_key[serviceaccounts.STRATEGY.resource.key], self._accounts.sign),
             Connect(pods.RESOURCE, "log", "Pod", Logs(self._kubelet), methods=("GET",), verbs=("get",)),
             Connect(pods.RESOURCE, "exec", "PodExecOptions", Exec(self._kubelet), verbs=streams),
             Connect(pods.RESOURCE, "attach", "PodAttachOptions", Attach(self._kubelet), verbs=streams),
@@ -144,13 +166,37 @@ class Sandbox:
 
     async def _verify(self, token: str, audiences: Sequence[str]) -> Verified | None:
         identity = self._sign_in.known(token)
-        return None if identity is None else Verified(identity, tuple(audiences))
+        return Verified(identity, tuple(audiences)) if identity else await self._accounts.verify(token, audiences)
+
+    async def _account(self, token: str) -> Identity | None:
+        verified = await self._accounts.verify(token, ())
+        return verified.identity if verified else None
 
 
-def _client(own: Authority, now: float) -> tuple[bytes, bytes]:
-    """The gateway's certificate and key for this member."""
+def _but_masters(admission: Admission) -> Admission:
+    """`system:masters` may give rights away whatever RBAC says of them (k8s.io/kubernetes/pkg/registry/rbac)."""
+
+    async def admit(attempt: Attempt) -> None:
+        if MASTERS not in attempt.identity.groups:
+            await admission(attempt)
+
+    return admit
+
+
+def _listener(port: int) -> socket.socket:
+    """On the port of the last start, so that it is found where it was joined; another when somebody has that one."""
+    try:
+        listener = socket.create_server((_HOST, port))
+    except OSError:
+        listener = socket.create_server((_HOST, 0))
+    listener.setblocking(False)
+    return listener
+
+
+def _client(own: Authority, user: str, now: float) -> tuple[bytes, bytes]:
+    """A certificate and key by which `user` may do everything in this member."""
     key = keys.generate()
-    request = Request(GATEWAY.user, (MASTERS,), key.public_key())
+    request = Request(user, (MASTERS,), key.public_key())
     issued = authority.issue_client(own, request, now, _YEAR)
     return issued.public_bytes(Encoding.PEM), keys.to_pem(key)
 

@@ -8,12 +8,13 @@ from onepass.access.attributes import Attributes
 from onepass.access.identity import Identity
 from onepass.access.policy import Policy, Rule
 from onepass.access.rules import Verdict
+from onepass.registry import serviceaccounts
 from onepass.registry.mirror import Mirror
 from onepass.registry.rbac import STRATEGIES
 from onepass.registry.store import Store
 
 MASTERS = "system:masters"
-_KINDS = tuple(strategy.resource.key for strategy in STRATEGIES)
+_KINDS = tuple(strategy.resource.key for strategy in (*STRATEGIES, serviceaccounts.STRATEGY))
 
 
 class Rights:
@@ -36,15 +37,16 @@ class Rights:
     async def allows(self, identity: Identity, attributes: Attributes) -> Verdict:
         if MASTERS in identity.groups:
             return Verdict(True, f"group {MASTERS}")
-        return rules.allows(self._current(), identity, attributes)
+        return rules.allows(self.policy(), identity, attributes)
 
     async def rules(self, identity: Identity, namespace: str) -> tuple[Sequence[Rule], str]:
         if MASTERS in identity.groups:
             everything = frozenset({"*"})
             return (Rule(everything, everything, everything), Rule(everything, paths=("*",))), ""
-        return rules.rules_for(self._current(), identity, namespace), ""
+        return rules.rules_for(self.policy(), identity, namespace), ""
 
-    def _current(self) -> Policy:
+    def policy(self) -> Policy:
+        """RBAC and service accounts as they are now."""
         generation = self._mirror.generation
         if generation != self._generation:
             self._policy = self._compiler.compile({key: self._mirror.list(key) for key in _KINDS})
