@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import yaml
 
-from onepass.api.meta import Object
+from onepass.api.meta import JSON, Object
 from onepass.cli import clusterviews, durations, enrolment, issuing, output, passviews, status
 from onepass.cli.failure import Failure
 from onepass.cli.memberconfig import Access
@@ -104,7 +104,7 @@ CLUSTER: Object = {
 
 
 def test_a_cluster_is_one_row() -> None:
-    assert clusterviews.rows([CLUSTER], NOW) == [("prod", "eks", "https://p", "[red]unhealthy[/]", "", "1h")]
+    assert clusterviews.rows([CLUSTER], NOW) == [("prod", "eks", "https://p", "[red]unhealthy[/]", "", "", "1h")]
 
 
 def test_a_cluster_that_nobody_looked_at_is_not_called_unhealthy() -> None:
@@ -115,6 +115,21 @@ def test_a_cluster_tells_why_it_is_unwell_and_the_fingerprint_of_its_credential(
     facts = dict(clusterviews.facts(CLUSTER, NOW))
     assert facts["Credential"] == "X509Certificate sha256:ab"
     assert "refuses" in facts["Health"]
+
+
+def test_a_cluster_tells_each_condition_and_its_nodes() -> None:
+    conditions: list[JSON] = [
+        {"type": "Reachable", "status": "True", "message": "the API server is there"},
+        {"type": "Authorized", "status": "Unknown", "message": "it has not said"},
+        {"type": "CredentialValid", "status": "True", "message": "the token ends 2027-01-01, 40 days left"},
+    ]
+    told: Object = {**CLUSTER, "status": {"healthy": True, "nodes": 7, "conditions": conditions}}
+    facts = dict(clusterviews.facts(told, NOW))
+    assert facts["Nodes"] == "7"
+    assert clusterviews.rows([told], NOW)[0][5] == "7"
+    assert facts["Reachable"] == "[green]yes[/]: the API server is there"
+    assert facts["Authorized"] == "[yellow]not known[/]: it has not said"
+    assert facts["CredentialValid"].endswith("40 days left")
 
 
 def test_no_markup_and_no_escape_sequence_of_a_stranger_gets_through(capsys: pytest.CaptureFixture[str]) -> None:

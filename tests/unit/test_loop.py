@@ -107,3 +107,73 @@ async def test_a_returned_delay_brings_the_key_back() -> None:
             assert await seen.get() == "a"
 
     await during(loop, body)
+
+
+async def test_slow_keys_never_take_all_the_workers() -> None:
+    """Every slow one hangs, and the quick ones, of which there are more than workers, all get through."""
+    hanging: asyncio.Queue[str] = asyncio.Queue()
+    quick: asyncio.Queue[str] = asyncio.Queue()
+    forever = asyncio.Event()
+
+    async def reconcile(key: str) -> None:
+        if key.startswith("slow"):
+            hanging.put_nowait(key)
+            await forever.wait()
+        quick.put_nowait(key)
+
+    loop = Loop("test", reconcile, workers=4, slow=lambda key: key.startswith("slow"), slow_workers=3)
+
+    async def body() -> None:
+        for number in range(20):
+            loop.add(f"slow-{number}")
+        for _ in range(3):
+            await hanging.get()
+        for number in range(20):
+            loop.add(f"quick-{number}")
+        assert len({await quick.get() for _ in range(20)}) == 20
+        assert hanging.empty()
+        forever.set()
+        assert len({await quick.get() for _ in range(20)}) == 20
+
+    await during(loop, body)
+
+
+async def test_no_more_begin_in_a_time_than_the_rate_allows() -> None:
+    began: list[float] = []
+    done = asyncio.Event()
+
+    async def reconcile(_key: str) -> None:
+        began.append(asyncio.get_running_loop().time())
+        if len(began) == 60:
+            done.set()
+
+    loop = Loop("test", reconcile, workers=60, rate=200.0)
+
+    async def body() -> None:
+        for number in range(60):
+            loop.add(str(number))
+        await done.wait()
+
+    await during(loop, body)
+    # A burst may catch up with a tenth of a second, and one more begins at each end of a window.
+    for first in range(60):
+        for last in range(first + 1, 60):
+            assert last - first <= (began[last] - began[first] + 0.1) * 200 + 1.001
+
+
+async def test_a_key_that_is_forgotten_is_not_worked_on() -> None:
+    done: asyncio.Queue[str] = asyncio.Queue()
+
+    async def reconcile(key: str) -> None:
+        done.put_nowait(key)
+
+    loop = Loop("test", reconcile)
+
+    async def body() -> None:
+        loop.add("gone", 0.001)
+        loop.forget("gone")
+        loop.add("here", 0.002)
+        assert await done.get() == "here"
+        assert done.empty()
+
+    await during(loop, body)

@@ -1,4 +1,4 @@
-"""What the prober makes of a member: real TLS servers, and answers as a table."""
+"""The prober's handshake with real TLS servers."""
 
 import asyncio
 import ssl
@@ -57,37 +57,3 @@ async def test_another_authority_is_told_apart_from_a_dead_member() -> None:
     assert probe.unreachable(stranger, untrusted.value).reason == "CertificateInvalid"
     assert probe.unreachable(stranger, refused.value).reason == "ConnectionRefused"
     assert f":{port}" in probe.unreachable(stranger, refused.value).message
-
-
-@pytest.mark.parametrize(
-    ("code", "body", "reachable", "healthy", "reason"),
-    [
-        (200, b'{"gitVersion":"v1.36.0"}', True, True, "Ready"),
-        (200, b"<html>", True, False, "NotKubernetes"),
-        (200, b"[]", True, False, "NotKubernetes"),
-        (401, b"", True, False, "Unauthorized"),
-        (403, b"", True, False, "Forbidden"),
-        (500, b'{"message":"etcd"}', True, False, "Failing"),
-        (503, b"", False, False, "Failing"),
-    ],
-)
-def test_an_answer_becomes_a_verdict(code: int, body: bytes, reachable: bool, healthy: bool, reason: str) -> None:
-    finding = probe.verdict(probe.Answer(code, body), "h2", 3)
-    assert (finding.reachable, finding.healthy, finding.reason) == (reachable, healthy, reason)
-    assert finding.alpn == "h2"
-
-
-def test_the_same_finding_changes_nothing_and_a_transition_moves_its_time() -> None:
-    well = probe.Finding(True, True, "Ready", "fine", "v1.36.0", "h2", 10)
-    first = probe.applied({}, well, 1000.0)
-    assert first["healthy"] is True
-    assert first["latency"] == "10ms"
-    slower = probe.Finding(True, True, "Ready", "fine", "v1.36.0", "h2", 15)
-    assert probe.applied(first, slower, 2000.0) == first
-    much_slower = probe.Finding(True, True, "Ready", "fine", "v1.36.0", "h2", 25)
-    assert probe.applied(first, much_slower, 2000.0)["latency"] == "25ms"
-    dead = probe.applied(first, probe.Finding(False, False, "Timeout", "gone"), 3000.0)
-    assert dead["version"] == "v1.36.0"
-    conditions = dead["conditions"]
-    assert isinstance(conditions, list)
-    assert [c["lastTransitionTime"] for c in conditions if isinstance(c, dict)] == ["1970-01-01T00:50:00Z"] * 2

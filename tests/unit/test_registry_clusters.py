@@ -491,6 +491,8 @@ async def test_columns_tell_a_cluster(store: Store, write: Write) -> None:
         "Healthy": "Unknown",
         "Version": "",
         "Display Name": "",
+        "Reason": "",
+        "Nodes": "",
         "Latency": "",
         "Protocol": "",
         "Credential": "ServiceAccountToken",

@@ -14,7 +14,8 @@ from tests.unit.test_registry_mirror import running
 from onepass.api import meta
 from onepass.api.meta import JSON, Object
 from onepass.controllers import rotate
-from onepass.controllers.probe import CLUSTERS, Answer
+from onepass.controllers.findings import Answer
+from onepass.controllers.probe import CLUSTERS
 from onepass.controllers.rotate import Rotate
 from onepass.pki import lifetimes
 from onepass.pki.sealing import Keyring

@@ -116,12 +116,16 @@ class ClusterStatus(Model):
     healthy: bool | None = Field(None, description="Whether the cluster answers requests through the gateway.")
     conditions: list[Condition] | None = Field(
         None,
-        description="Reachable (the API server answers), Ready (it serves the gateway's requests) and CredentialValid "
+        description="Reachable (the API server is there, with the right certificate), Authorized (it takes the stored "
+        "credential; Unknown when it cannot be asked), Ready (it serves the gateway's requests) and CredentialValid "
         "(the stored credential has not ended).",
         json_schema_extra=objectmeta.CONDITIONS,
     )
     version: str | None = Field(None, description="Kubernetes version of the cluster.")
     latency: str | None = Field(None, description="Time that a small request takes, such as 12ms.")
+    nodes: int | None = Field(
+        None, description="How many nodes the cluster has; absent when the stored credential may not list them."
+    )
     alpn: str | None = Field(None, description="Protocol that the API server chooses: h2 or http/1.1.")
 
 

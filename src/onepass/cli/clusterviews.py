@@ -9,7 +9,8 @@ from onepass.api.meta import Object
 from onepass.cli import durations
 from onepass.cli.output import safe
 
-COLUMNS = ("NAME", "PROVIDER", "ENDPOINT", "HEALTH", "VERSION", "AGE")
+COLUMNS = ("NAME", "PROVIDER", "ENDPOINT", "HEALTH", "VERSION", "NODES", "AGE")
+_TOLD = ("Reachable", "Authorized", "CredentialValid")  # beside Ready, which is the health
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,17 @@ def _health(cluster: Object) -> str:
     return "[green]healthy[/]" if found.healthy else "[red]unhealthy[/]"
 
 
+def _nodes(cluster: Object) -> str:
+    return safe(str(meta.section(cluster, "status").get("nodes", "")))
+
+
+def _condition(condition: Object) -> tuple[str, str]:
+    status, message = meta.text(condition, "status"), safe(meta.text(condition, "message"))
+    colour = {"True": "green", "False": "red"}.get(status, "yellow")
+    word = {"True": "yes", "False": "no"}.get(status, "not known")
+    return safe(meta.text(condition, "type")), f"[{colour}]{word}[/]: {message}"
+
+
 def rows(clusters: Sequence[Object], now: datetime) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     for cluster in clusters:
@@ -58,6 +70,7 @@ def rows(clusters: Sequence[Object], now: datetime) -> list[tuple[str, ...]]:
                 safe(meta.text(meta.section(spec, "access"), "endpoint")),
                 _health(cluster),
                 safe(meta.text(meta.section(cluster, "status"), "version")),
+                _nodes(cluster),
                 age(cluster, now),
             )
         )
@@ -86,6 +99,8 @@ def facts(cluster: Object, now: datetime) -> list[tuple[str, str]]:
         ("Users appear as", "the gateway's credential" if mode == "Gateway" else "themselves (impersonation)"),
         ("Health", shown),
         ("Version", safe(meta.text(status, "version"))),
+        ("Nodes", _nodes(cluster)),
         ("Latency", safe(meta.text(status, "latency"))),
+        *(_condition(each) for each in conditions(cluster) if meta.text(each, "type") in _TOLD),
         ("Age", age(cluster, now)),
     ]

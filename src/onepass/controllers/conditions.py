@@ -5,15 +5,25 @@ from dataclasses import dataclass
 from onepass.api.meta import JSON, Object
 from onepass.registry import lifecycle
 
+_STATUS = {True: "True", False: "False", None: "Unknown"}
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One of them (meta/v1 Condition). `reason` is a CamelCase word, `message` a sentence for the administrator."""
+    """One of them (meta/v1 Condition). `true` None is Unknown. `reason` is a CamelCase word, `message` a sentence for
+    the administrator; `generation` the one of the object that was looked at, where that matters."""
 
     type: str
-    true: bool
+    true: bool | None
     reason: str
     message: str
+    generation: int | None = None
+
+
+def find(conditions: JSON, kind: str) -> Object | None:
+    """The condition of that type."""
+    listed = conditions if isinstance(conditions, list) else []
+    return next((each for each in listed if isinstance(each, dict) and each.get("type") == kind), None)
 
 
 def merged(old: JSON, now: float, *new: Condition) -> list[JSON]:
@@ -33,12 +43,13 @@ def without(old: JSON, kind: str) -> list[JSON]:
 
 
 def _told(condition: Condition, before: Object, now: float) -> Object:
-    status = "True" if condition.true else "False"
+    status = _STATUS[condition.true]
     stamp = lifecycle.timestamp(now)
-    return {
+    told: Object = {
         "type": condition.type,
         "status": status,
         "reason": condition.reason,
         "message": condition.message,
         "lastTransitionTime": before.get("lastTransitionTime", stamp) if before.get("status") == status else stamp,
     }
+    return told if condition.generation is None else told | {"observedGeneration": condition.generation}

@@ -27,29 +27,44 @@ def generation(obj: Object) -> object:
     return meta.section(obj, "metadata").get("generation")
 
 
+def at_once(_obj: Object) -> float:
+    return 0.0
+
+
 async def run(
-    objects: Objects, kind: str, loop: Loop, version: Callable[[Object], object] = meta.resource_version
+    objects: Objects,
+    kind: str,
+    loop: Loop,
+    version: Callable[[Object], object] = meta.resource_version,
+    delay: Callable[[Object], float] = at_once,
 ) -> None:
     """Run `loop` on what `follow` finds, until cancelled."""
     async with asyncio.TaskGroup() as group:
         group.create_task(loop.run())
-        group.create_task(follow(objects, kind, loop, version))
+        group.create_task(follow(objects, kind, loop, version, delay))
 
 
 async def follow(
-    objects: Objects, kind: str, loop: Loop, version: Callable[[Object], object] = meta.resource_version
+    objects: Objects,
+    kind: str,
+    loop: Loop,
+    version: Callable[[Object], object] = meta.resource_version,
+    delay: Callable[[Object], float] = at_once,
 ) -> None:
-    """Add the name of each object of `kind` whose `version` is new to `loop`, until cancelled.
+    """Add the name of each object of `kind` whose `version` is new to `loop`, until cancelled, to be worked on after
+    `delay` seconds.
 
     A controller that writes status passes a `version` that its own writes leave alone, or it would never rest.
     """
     seen: dict[str, object] = {}
     generation = -1
     while True:
-        now = {meta.name(obj): (meta.uid(obj), version(obj)) for obj in objects.list(kind)}
-        for name in now:
+        found = objects.list(kind)
+        now = {meta.name(obj): (meta.uid(obj), version(obj)) for obj in found}
+        for obj in found:
+            name = meta.name(obj)
             if seen.get(name) != now[name]:
-                loop.add(name)
+                loop.add(name, delay(obj))
         for name in seen.keys() - now.keys():
             loop.forget(name)
         seen = dict(now)

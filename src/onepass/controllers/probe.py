@@ -3,30 +3,43 @@
 Two questions: an anonymous TLS handshake tells whether the member is there, whether its certificate is right and
 whether it offers HTTP/2; then `GET /version` goes the way that users' requests go, through Envoy, which adds the
 credential. So Python never holds a connection that carries a credential of a member.
+
+A fleet is asked at an even pace: bounds on how many looks begin in a second and how many are under way, jitter on every
+pause, longer pauses for members that stay away, and a share of the looks beyond which these cannot go, so that those
+which hang take nothing from the others.
 """
 
 import asyncio
-import json
+import functools
 import random
 import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from onepass.api import meta
 from onepass.api.meta import Object
-from onepass.controllers import conditions, feed
-from onepass.controllers.conditions import Condition
+from onepass.controllers import feed, findings
+from onepass.controllers.findings import Answer, Finding, Standing
 from onepass.controllers.loop import Loop
 
 CLUSTERS = "clusters.cluster.karpor.io"
 HANDSHAKE_SECONDS = 5.0
 REQUEST_SECONDS = 10.0
-HEALTHY_SECONDS = 20.0  # between two looks at a member that is well
-UNHEALTHY_SECONDS = (1.0, 30.0)  # the first and the longest pause after a failure
+CONCURRENCY = 64  # looks under way at once: so many handshakes or requests, never more
+AWAY = 32  # of them, those at members that did not answer the last time
+RATE = 100.0  # looks that begin in a second
+HEALTHY_SECONDS = 20.0  # between two looks at a member that is well, in a fleet that is not too large for it
+ROUTINE = 50.0  # looks in a second at members that are well; a larger fleet is looked at less often
+DOUBT_SECONDS = 5.0  # until the next look, when what was found is not believed yet
+UNHEALTHY_SECONDS = (1.0, 60.0)  # the first and the longest pause of a member that is away
+NODES_SECONDS = 900.0  # between two counts of its nodes
 _PUBLISH_SECONDS = 5.0  # how long Envoy may take to learn of a new member
+_JSON = "application/json"
+_NODES = "/api/v1/nodes?limit=1"
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +58,14 @@ class Forbidden(OSError):
     """A name leads only to addresses where no member may be; the text is the end of a sentence about them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back through Envoy. `unknown` says that Envoy has not heard of the member yet."""
-
-    code: int
-    body: bytes
-    unknown: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One look at a member. `reason` is a CamelCase word, `message` a sentence for the administrator."""
-
-    reachable: bool
-    healthy: bool
-    reason: str
-    message: str
-    version: str = ""
-    alpn: str = ""
-    latency_ms: int = 0
-
-
 class Statuses(Protocol):
     """Writes the status of a cluster; the registry's store in disguise."""
 
     async def write(self, name: str, uid: str, status: Callable[[Object], Object]) -> None: ...
 
 
-Ask = Callable[[str, str], Awaitable[Answer]]  # (cluster name, inner path) -> answer, through Envoy
+# (cluster name, inner path, Accept) -> answer, through Envoy. Raises OSError when there is none.
+Ask = Callable[[str, str, str], Awaitable[Answer]]
 
 
 async def handshake(peer: Peer) -> str:
@@ -142,68 +134,6 @@ def unreachable(peer: Peer, error: BaseException) -> Finding:
     return Finding(False, False, *told)
 
 
-def verdict(answer: Answer, alpn: str, latency_ms: int) -> Finding:
-    """What an answer to `GET /version` says of the member."""
-    if answer.code == 200:
-        try:
-            told = json.loads(answer.body)
-        except ValueError:
-            told = None
-        version = told.get("gitVersion") if isinstance(told, dict) else None
-        if isinstance(version, str):
-            return Finding(True, True, "Ready", "the member answers", version, alpn, latency_ms)
-        return Finding(True, False, "NotKubernetes", "/version did not answer as a kube-apiserver does", alpn=alpn)
-    if answer.code == 401:
-        return Finding(
-            True,
-            False,
-            "Unauthorized",
-            "the member refuses the stored credential; give the gateway a new one: onepass cluster rotate",
-            alpn=alpn,
-        )
-    if answer.code == 403:
-        return Finding(
-            True, False, "Forbidden", "the stored credential may not read /version; give it system:discovery", alpn=alpn
-        )
-    try:
-        said = json.loads(answer.body)
-        why = said["message"] if isinstance(said, dict) else ""
-    except (ValueError, KeyError):
-        why = ""
-    return Finding(
-        answer.code not in (502, 503, 504),
-        False,
-        "Failing",
-        f"/version answered {answer.code} {why}".strip(),
-        alpn=alpn,
-    )
-
-
-def applied(status: Object, finding: Finding, now: float) -> Object:
-    """The status with a finding in it; equal to what was there when nothing worth telling has changed.
-
-    The latency is renewed only when it has doubled or halved, so that a quiet fleet writes nothing.
-    """
-    new = dict(status)
-    new["healthy"] = finding.healthy
-    new["conditions"] = conditions.merged(
-        status.get("conditions"),
-        now,
-        Condition("Reachable", finding.reachable, finding.reason, finding.message),
-        Condition("Ready", finding.healthy, finding.reason, finding.message),
-    )
-    if finding.version:
-        new["version"] = finding.version
-    if finding.alpn:
-        new["alpn"] = finding.alpn
-    if finding.healthy:
-        old = status.get("latency")
-        milliseconds = int(old.removesuffix("ms")) if isinstance(old, str) and old[:-2].isdigit() else 0
-        if not milliseconds or not milliseconds / 2 <= finding.latency_ms <= milliseconds * 2:
-            new["latency"] = f"{max(1, finding.latency_ms)}ms"
-    return new
-
-
 @dataclass(slots=True)
 class Probe:
     """The controller. `peer` reads a Cluster object, `ask` sends through Envoy, `statuses` writes."""
@@ -213,32 +143,71 @@ class Probe:
     peer: Callable[[Object], Peer]
     ask: Ask
     clock: Callable[[], float] = time.time
-    concurrency: int = 32
+    random: Callable[[], float] = random.random
+    _standings: dict[str, tuple[str, Standing]] = field(default_factory=dict)  # by name: uid, and what is remembered
 
     async def run(self) -> None:
         """Until cancelled."""
-        failures: dict[str, int] = {}
+        loop = Loop("probe", self.reconcile, workers=CONCURRENCY, rate=RATE, slow=self._is_away, slow_workers=AWAY)
+        await feed.run(self.objects, CLUSTERS, loop, feed.generation, self.delay)
 
-        async def reconcile(name: str) -> float | None:
-            cluster = self.objects.get(CLUSTERS, name)
-            if cluster is None:
-                failures.pop(name, None)
-                return None
-            finding = await self.look(cluster)
-            status = meta.section(cluster, "status")
-            if applied(status, finding, self.clock()) != status:
-                await self.statuses.write(
-                    name, meta.uid(cluster), lambda current: applied(current, finding, self.clock())
-                )
-            failures[name] = 0 if finding.healthy else failures.get(name, 0) + 1
-            first, longest = UNHEALTHY_SECONDS
-            pause = HEALTHY_SECONDS if finding.healthy else min(longest, first * 2.0 ** min(failures[name] - 1, 10))
-            return pause * random.uniform(0.75, 1.25)  # noqa: S311  spreads the probes of a fleet
+    def delay(self, cluster: Object) -> float:
+        """When to look first: what is not told of yet at once, the others over a whole round, not all at a start."""
+        known = meta.name(cluster) in self._standings or not findings.told(cluster)
+        return 0.0 if known else self.random() * self._round()
 
-        await feed.run(self.objects, CLUSTERS, Loop("probe", reconcile, workers=self.concurrency), feed.generation)
+    async def reconcile(self, name: str) -> float | None:
+        """Look at one member; returns after how many seconds to look again."""
+        cluster = self.objects.get(CLUSTERS, name)
+        if cluster is None:
+            self._standings.pop(name, None)
+            return None
+        uid, standing = self._standings.get(name, ("", Standing()))
+        if uid != meta.uid(cluster):
+            standing = Standing()
+            self._standings[name] = (meta.uid(cluster), standing)
+        finding = await self.look(cluster)
+        if finding is None:
+            return self._spread(DOUBT_SECONDS)
+        standing.seen(finding)
+        believed = standing.believes(cluster)
+        counted = await self._counted(name, standing) if believed and finding.healthy else findings.as_it_was
 
-    async def look(self, cluster: Object) -> Finding:
-        """One look at one member."""
+        def applied(status: Object) -> Object:
+            new = findings.applied(cluster, status, finding, self.clock()) if believed else status
+            if finding.healthy:
+                new = findings.with_latency(new, standing.latency)
+            return counted(new)
+
+        status = meta.section(cluster, "status")
+        if applied(status) != status:
+            if status.get("healthy") is True and believed and not finding.healthy:
+                standing.fell()
+            await self.statuses.write(name, meta.uid(cluster), applied)
+        return self._spread(self._pause(cluster, finding, standing, believed=believed))
+
+    def _pause(self, cluster: Object, finding: Finding, standing: Standing, *, believed: bool) -> float:
+        status = meta.section(cluster, "status")
+        if not believed and findings.applied(cluster, status, finding, self.clock()) != status:
+            return DOUBT_SECONDS
+        first, longest = UNHEALTHY_SECONDS
+        return self._round() if finding.healthy else min(longest, first * 2.0 ** min(standing.failures - 1, 10))
+
+    def _round(self) -> float:
+        return max(HEALTHY_SECONDS, len(self.objects.list(CLUSTERS)) / ROUTINE)
+
+    def _spread(self, seconds: float) -> float:
+        return seconds * (0.75 + self.random() / 2)
+
+    def _is_away(self, name: str) -> bool:
+        """Whether the last look failed, also when that was before a restart."""
+        if known := self._standings.get(name):
+            return known[1].failures > 0
+        cluster = self.objects.get(CLUSTERS, name)
+        return cluster is not None and meta.section(cluster, "status").get("healthy") is False
+
+    async def look(self, cluster: Object) -> Finding | None:
+        """One look at one member; None when nothing can be said, because there is no Envoy to ask through."""
         peer = self.peer(cluster)
         try:
             alpn = await handshake(peer)
@@ -249,9 +218,29 @@ class Probe:
             began = time.perf_counter()
             try:
                 async with asyncio.timeout(REQUEST_SECONDS):
-                    answer = await self.ask(meta.name(cluster), "/version")
+                    answer = await self.ask(meta.name(cluster), "/version", _JSON)
             except (OSError, TimeoutError) as error:
-                return Finding(True, False, "NoAnswer", f"the member accepts connections but does not answer: {error}")
-            if not answer.unknown or asyncio.get_running_loop().time() > deadline:
-                return verdict(answer, alpn, round((time.perf_counter() - began) * 1000))
+                why = str(error) or f"nothing within {REQUEST_SECONDS:.0f} s"
+                message = f"the member accepts connections but does not answer: {why}"
+                return Finding(True, False, "NoAnswer", message, alpn=alpn)
+            late = asyncio.get_running_loop().time() > deadline
+            if not (answer.unknown or answer.nobody) or (answer.unknown and late):
+                return findings.verdict(answer, alpn, round((time.perf_counter() - began) * 1000))
+            if late:
+                return None
             await asyncio.sleep(0.05)
+
+    async def _counted(self, name: str, standing: Standing) -> Callable[[Object], Object]:
+        """What becomes of a status by counting the nodes, when it is time to; a member may refuse to tell."""
+        now = asyncio.get_running_loop().time()
+        if now < standing.nodes_due:
+            return findings.as_it_was
+        standing.nodes_due = now + self._spread(NODES_SECONDS)
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS):
+                answer = await self.ask(name, _NODES, _METADATA)
+        except (OSError, TimeoutError):
+            return findings.as_it_was
+        if answer.code == 429 or answer.code >= 500:
+            return findings.as_it_was
+        return functools.partial(findings.with_nodes, nodes=findings.nodes(answer))

@@ -21,8 +21,9 @@ from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
 from onepass.controllers import conditions, feed
 from onepass.controllers.conditions import Condition
+from onepass.controllers.findings import Answer
 from onepass.controllers.loop import Loop
-from onepass.controllers.probe import CLUSTERS, Answer
+from onepass.controllers.probe import CLUSTERS
 from onepass.pki import lifetimes
 from onepass.pki.lifetimes import BoundToken, Lifetime
 

@@ -87,7 +87,14 @@ def _access(obj: Object) -> Object:
 
 
 def _status(key: str) -> Callable[[Object, float], JSON]:
-    return lambda obj, _now: meta.section(obj, "status").get(key, "")
+    return lambda obj, _now: str(meta.section(obj, "status").get(key, ""))
+
+
+def _reason(obj: Object, _now: float) -> str:
+    """Why it is as it is, by the condition Ready."""
+    listed = meta.section(obj, "status").get("conditions")
+    every = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    return next((meta.text(each, "reason") for each in every if each.get("type") == "Ready"), "")
 
 
 def _healthy(obj: Object, _now: float) -> str:
@@ -110,6 +117,8 @@ _COLUMNS = (
         priority=1,
         description="What people call it.",
     ),
+    Column("Reason", _reason, priority=1, description="Why it is healthy or not, in a word."),
+    Column("Nodes", _status("nodes"), priority=1, description="How many nodes it has."),
     Column("Latency", _status("latency"), priority=1, description="Time that a small request takes."),
     Column("Protocol", _status("alpn"), priority=1, description="h2 or http/1.1."),
     Column(

@@ -1,6 +1,6 @@
 """Joins the publish and probe controllers to the data plane."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import httpx2
@@ -8,12 +8,16 @@ import httpx2
 from onepass.access.policy import Policy
 from onepass.api.meta import Object
 from onepass.controllers import probe
+from onepass.controllers.findings import Answer
 from onepass.gateway import ir, members, replies, resources, routing
 from onepass.pki import certificates
 from onepass.registry import destinations
 from onepass.registry.currentpolicy import CurrentPolicy
 from onepass.runtime.whereabouts import Whereabouts
 from onepass.xds.ads import Ads
+
+_JSON = "application/json"
+_LARGEST = 1 << 20  # bytes of an answer that the controllers read
 
 
 @dataclass(slots=True)
@@ -102,29 +106,40 @@ class Asker:
 
     @classmethod
     def on(cls, path: str, current: CurrentPolicy) -> "Asker":
-        transport = httpx2.AsyncHTTPTransport(uds=path, limits=httpx2.Limits(max_connections=64))
+        # As many as the controllers may have under way: who waited here for a connection would blame the member.
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
+        transport = httpx2.AsyncHTTPTransport(uds=path, limits=limits)
         return cls(httpx2.AsyncClient(transport=transport, timeout=probe.REQUEST_SECONDS), current)
 
-    async def ask(self, name: str, path: str) -> probe.Answer:
-        """GET a path of a member. Raises OSError when Envoy does not answer."""
-        return await self._send("GET", name, path, None)
+    async def ask(self, name: str, path: str, accept: str) -> Answer:
+        """GET a path of a member. Raises OSError when it does not answer."""
+        return await self._send("GET", name, path, {"accept": accept}, None)
 
-    async def post(self, name: str, path: str, body: bytes) -> probe.Answer:
-        """POST JSON to a path of a member. Raises OSError when Envoy does not answer."""
-        return await self._send("POST", name, path, body)
+    async def post(self, name: str, path: str, body: bytes) -> Answer:
+        """POST JSON to a path of a member. Raises OSError when it does not answer."""
+        return await self._send("POST", name, path, {"accept": _JSON, "content-type": _JSON}, body)
 
-    async def _send(self, method: str, name: str, path: str, body: bytes | None) -> probe.Answer:
+    async def _send(self, method: str, name: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         target = self.current.get().targets.get(name)
         if target is None:
-            return probe.Answer(503, b"", unknown=True)
-        headers = {routing.MEMBER: f"member/{name}", "host": target.authority, "accept": "application/json"}
-        headers |= {"content-type": "application/json"} if body is not None else {}
+            return Answer(503, b"", unknown=True)
+        sent = {routing.MEMBER: f"member/{name}", "host": target.authority, "accept-encoding": "identity", **headers}
+        url = f"http://envoy{target.prefix}{path}"
         try:
-            answer = await self.client.request(
-                method, f"http://envoy{target.prefix}{path}", headers=headers, content=body
-            )
+            async with self.client.stream(method, url, headers=sent, content=body) as answer:
+                content = await _bounded(answer)
         except httpx2.ConnectError:
-            return probe.Answer(503, b"", unknown=True)  # no Envoy there yet: that says nothing of the member
+            return Answer(503, b"", nobody=True)
         except httpx2.HTTPError as error:
             raise OSError(str(error) or type(error).__name__) from error
-        return probe.Answer(answer.status_code, answer.content, replies.UNKNOWN_MEMBER in answer.headers)
+        return Answer(answer.status_code, content, replies.UNKNOWN_MEMBER in answer.headers)
+
+
+async def _bounded(answer: httpx2.Response) -> bytes:
+    """The body as it came, as much of it as anybody here reads: a member may send without end."""
+    content = bytearray()
+    async for chunk in answer.aiter_raw():
+        content += chunk
+        if len(content) >= _LARGEST:
+            break
+    return bytes(content[:_LARGEST])

@@ -1,0 +1,214 @@
+"""What a look at a member found, when that is believed, and what becomes of `Cluster.status` by it. Pure.
+
+One bad answer is no news of a member, and neither is one good answer of a member that was away: a status changes when
+the same was found several times in a row. Whoever watches clusters hears of a member that comes and goes in one second
+at most once, and nothing of it reaches the data plane.
+"""
+
+import json
+from dataclasses import dataclass, replace
+
+from onepass.api import meta
+from onepass.api.meta import JSON, Object
+from onepass.controllers import conditions
+from onepass.controllers.conditions import Condition
+
+FAILURES = 3  # bad looks in a row before a member that was healthy is told to be unhealthy
+REPEATS = 2  # looks in a row that find the same, before anything else is told
+_MOST_REPEATS = 16  # of a member that keeps coming and going
+_CALM = 40  # good looks in a row, after which it is forgotten that it did
+_LATENCY_FACTOR, _LATENCY_LEAST = 2, 10  # told anew when it has changed by both this factor and these milliseconds
+_WEIGHT = 0.25  # of the newest latency in the average
+_LONGEST_TEXT = 200  # of what a member says, as far as it is worth a place in a sentence
+_LONGEST_VERSION = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back through Envoy. `unknown` says that Envoy has not heard of the member yet, `nobody` that there is
+    no Envoy: neither says anything of the member."""
+
+    code: int
+    body: bytes
+    unknown: bool = False
+    nobody: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One look at a member. `reason` is a CamelCase word, `message` a sentence for the administrator.
+
+    `authorized` is None when the member was not asked, or did not say, whether it takes the credential.
+    """
+
+    reachable: bool
+    healthy: bool
+    reason: str
+    message: str
+    version: str = ""
+    alpn: str = ""
+    latency_ms: int = 0
+    authorized: bool | None = None
+
+
+@dataclass(slots=True)
+class Standing:
+    """What is remembered of a member from look to look."""
+
+    failures: int = 0  # in a row
+    repeats: int = 0  # how often in a row the newest was found
+    falls: int = 0  # how often it was told to be unhealthy since it last was calm
+    latency: float = 0.0  # milliseconds, averaged
+    nodes_due: float = 0.0  # when to count its nodes again, by the clock of the event loop
+    newest: Finding | None = None
+
+    def seen(self, finding: Finding) -> None:
+        """Count a look."""
+        alike = self.newest is not None and replace(self.newest, latency_ms=finding.latency_ms) == finding
+        self.newest = finding
+        self.repeats = self.repeats + 1 if alike else 1
+        self.failures = 0 if finding.healthy else self.failures + 1
+        if finding.healthy:
+            self.latency += (finding.latency_ms - self.latency) * (_WEIGHT if self.latency else 1.0)
+            if self.repeats >= _CALM:
+                self.falls = 0
+
+    def believes(self, cluster: Object) -> bool:
+        """Whether the newest finding is told of a cluster, or has to be found again first."""
+        if self.newest is None or not told(cluster):
+            return self.newest is not None
+        if not _healthy(cluster):
+            needed = min(_MOST_REPEATS, REPEATS << self.falls) if self.newest.healthy else REPEATS
+            return self.repeats >= needed
+        if not self.newest.healthy:
+            return self.failures >= FAILURES
+        return self.repeats >= REPEATS
+
+    def fell(self) -> None:
+        """It was healthy, and is told to be unhealthy."""
+        self.falls = min(self.falls + 1, 8)
+
+
+def told(cluster: Object) -> bool:
+    """Whether the status tells of the cluster as it is wanted now: a changed spec makes it old."""
+    ready = conditions.find(meta.section(cluster, "status").get("conditions"), "Ready")
+    generation = meta.section(cluster, "metadata").get("generation")
+    return ready is not None and ready.get("observedGeneration") == generation
+
+
+def _healthy(cluster: Object) -> bool:
+    return meta.section(cluster, "status").get("healthy") is True
+
+
+def verdict(answer: Answer, alpn: str, latency_ms: int) -> Finding:
+    """What an answer to `GET /version` says of a member that a handshake has just succeeded with."""
+
+    def bad(reason: str, message: str, *, reachable: bool = True, authorized: bool | None = None) -> Finding:
+        return Finding(reachable, False, reason, message, alpn=alpn, authorized=authorized)
+
+    if answer.unknown:
+        return bad("NotPublished", "the data plane does not know the member; the log of the gateway says why")
+    if answer.code == 200:
+        version = meta.text(_object(answer.body), "gitVersion")
+        if version and len(version) <= _LONGEST_VERSION and version.isprintable():
+            return Finding(True, True, "Ready", "the member answers", version, alpn, latency_ms, authorized=True)
+        return bad("NotKubernetes", "/version did not answer as a kube-apiserver does")
+    if answer.code == 401:
+        return bad(
+            "Unauthorized",
+            "the member refuses the stored credential; give the gateway a new one: onepass cluster rotate",
+            authorized=False,
+        )
+    if answer.code == 403:
+        return bad(
+            "Forbidden",
+            "the stored credential may not read /version; give it system:discovery",
+            authorized=False,
+        )
+    why = _printable(meta.text(_object(answer.body), "message"))
+    sentence = f"/version answered {answer.code} {why}".strip()
+    return bad("Failing", sentence, reachable=answer.code not in (502, 503, 504))
+
+
+def applied(cluster: Object, status: Object, finding: Finding, now: float) -> Object:
+    """The status of a cluster with a finding in it; equal to what was there when nothing has changed.
+
+    `status` is the newest one; what else the cluster says is what was looked at.
+    """
+    new = dict(status)
+    new["healthy"] = finding.healthy
+    generation = meta.section(cluster, "metadata").get("generation")
+    observed = generation if isinstance(generation, int) else None
+    made = [replace(each, generation=observed) for each in _conditions(cluster, finding)]
+    new["conditions"] = conditions.merged(status.get("conditions"), now, *made)
+    if finding.version:
+        new["version"] = finding.version
+    if finding.alpn:
+        new["alpn"] = finding.alpn
+    return new
+
+
+def _conditions(cluster: Object, finding: Finding) -> tuple[Condition, ...]:
+    reachable = Condition("Reachable", finding.reachable, finding.reason, finding.message)
+    if finding.reachable:
+        reachable = Condition("Reachable", True, "Connected", "the API server is there")
+    return (
+        reachable,
+        _authorized(cluster, finding),
+        Condition("Ready", finding.healthy, finding.reason, finding.message),
+    )
+
+
+def _authorized(cluster: Object, finding: Finding) -> Condition:
+    credential = meta.section(meta.section(meta.section(cluster, "spec"), "access"), "credential")
+    if finding.authorized is False:
+        return Condition("Authorized", False, finding.reason, finding.message)
+    if not credential:
+        return Condition("Authorized", None, "NoCredential", "no credential is stored; the member sees nobody")
+    if finding.authorized:
+        return Condition("Authorized", True, "Accepted", "the member takes the stored credential")
+    return Condition("Authorized", None, finding.reason, "the member has not said whether it takes the credential")
+
+
+def as_it_was(status: Object) -> Object:
+    return status
+
+
+def with_latency(status: Object, latency: float) -> Object:
+    """The status with an average latency in it; as it was unless that has changed by much: a quiet fleet writes
+    nothing."""
+    new, old = max(1, round(latency)), status.get("latency")
+    before = int(old[:-2]) if isinstance(old, str) and old[:-2].isdigit() else 0
+    close = abs(new - before) < _LATENCY_LEAST or before / _LATENCY_FACTOR <= new <= before * _LATENCY_FACTOR
+    return status if before and close else {**status, "latency": f"{new}ms"}
+
+
+def with_nodes(status: Object, nodes: int | None) -> Object:
+    """The status with a number of nodes; None takes it away, as of a member that does not tell (any more)."""
+    if nodes is None:
+        return {name: value for name, value in status.items() if name != "nodes"}
+    return {**status, "nodes": nodes}
+
+
+def nodes(answer: Answer) -> int | None:
+    """How many nodes a list of one tells of, by the `remainingItemCount` of meta/v1 ListMeta."""
+    listed = _object(answer.body) if answer.code == 200 else {}
+    items, about = listed.get("items"), meta.section(listed, "metadata")
+    if not isinstance(items, list):
+        return None
+    rest = about.get("remainingItemCount")
+    if rest is None and not about.get("continue"):
+        return len(items)
+    return len(items) + rest if isinstance(rest, int) and 0 <= rest < 1 << 31 else None
+
+
+def _object(content: bytes) -> Object:
+    try:
+        found: JSON = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _printable(text: str) -> str:
+    return "".join(c for c in text if c.isprintable())[:_LONGEST_TEXT]
