@@ -17,11 +17,12 @@ from onepass.controllers import rotate
 from onepass.controllers.findings import Answer
 from onepass.controllers.probe import CLUSTERS
 from onepass.controllers.rotate import Rotate
-from onepass.pki import lifetimes
-from onepass.pki.sealing import Keyring
+from onepass.pki import lifetimes, sealkeys
 from onepass.registry import clusters
 from onepass.registry.mirror import Mirror
 from onepass.registry.store import Store, Write
+from onepass.runtime.sealer import Sealer
+from onepass.runtime.sealsources import Keys
 from onepass.runtime.statuses import Statuses
 from onepass.storage.interface import Storage
 
@@ -87,7 +88,7 @@ class Site:
 
 @asynccontextmanager
 async def site(storage: Storage, write: Write, obj: Object, member: Member, now: float = NOW) -> AsyncGenerator[Site]:
-    store = Store(storage, clusters.strategy(), sealer=Keyring([b"k" * 32]))
+    store = Store(storage, clusters.strategy(), sealer=Sealer([Keys("test", sealkeys.generate)]))
     mirror = Mirror({CLUSTERS: store})
     # Registered while the token still held.
     early = replace(write, actor=replace(write.actor, now=NOW - 100 * HOUR))

@@ -99,6 +99,16 @@ def up(
             show_default=False,
         ),
     ] = None,
+    seal_key: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Where the key comes from that members' credentials are sealed with: file:PATH, env:NAME, or "
+            "unix:///PATH of a KMS v2 plugin. Repeatable: the first one seals, all of them open. Default: a file in "
+            "the data directory, made by the first start.",
+            show_default=False,
+        ),
+    ] = None,
+    kms_timeout: Annotated[float, typer.Option(help="Seconds that a call of a KMS plugin may take.")] = 3.0,
     oidc_config: Annotated[
         Path | None,
         typer.Option(
@@ -251,6 +261,8 @@ def up(
                 tuple(service_account_issuer or (settings.DEFAULT_ISSUER,)), service_account_jwks_uri
             ),
             extension=host(),
+            seal_keys=tuple(map(settings.SealKey.parse, seal_key or ())),
+            kms_timeout=kms_timeout,
         )
         serve.up(chosen)
     except settings.SettingsError as error:

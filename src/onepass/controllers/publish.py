@@ -16,6 +16,7 @@ from onepass.api import meta
 from onepass.api.meta import Object
 from onepass.controllers.feed import Objects
 from onepass.gateway.ir import Member
+from onepass.pki.sealing import SealError
 
 CLUSTERS = "clusters.cluster.karpor.io"
 HOLD_SECONDS = 0.005  # a change waits this long for its neighbours
@@ -25,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class Secrets(Protocol):
-    """Where the write-only part of a cluster is read; raises when it cannot be unsealed."""
+    """Where the write-only part of a cluster is read; raises ValueError when it cannot be unsealed."""
 
     async def secret(self, name: str, uid: str) -> bytes | None: ...
 
@@ -59,6 +60,10 @@ class Publish:
             await self.publish()
             self.published(generation)
 
+    def again(self) -> None:
+        """With the next change of the mirror, try those again that could not be made."""
+        self._members = {name: made for name, made in self._members.items() if made[1]}
+
     async def _held(self, generation: int) -> int:
         clock = asyncio.get_running_loop().time
         end = clock() + HOLD_LONGEST_SECONDS
@@ -86,6 +91,9 @@ class Publish:
         name = meta.name(cluster)
         try:
             return self.plane.member(cluster, await self.secrets.secret(name, meta.uid(cluster)))
+        except SealError as error:  # its conditions tell it as well; a lost key may close thousands
+            log.info("cluster is not published", cluster=name, error=str(error))
+            return None
         except Exception as error:  # noqa: BLE001  one bad cluster must not keep the others from being published
             log.warning("cluster is not published", cluster=name, error=str(error))
             return None

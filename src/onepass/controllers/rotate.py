@@ -26,6 +26,7 @@ from onepass.controllers.loop import Loop
 from onepass.controllers.probe import CLUSTERS
 from onepass.pki import lifetimes
 from onepass.pki.lifetimes import BoundToken, Lifetime
+from onepass.pki.sealing import Damaged, SealError
 
 REQUESTED = "onepass.karpor.io/rotate"  # an annotation: renew now. It goes when that is done.
 CONDITION = "CredentialValid"
@@ -104,6 +105,15 @@ def told(credential: Held, now: float, renews: bool, failure: str = "") -> Condi
     return Condition(CONDITION, True, reason, f"the {credential.what} ends {moment}, {left}{ending}")
 
 
+def closed(error: ValueError) -> Condition:
+    """What is said of a credential that is stored and cannot be opened."""
+    reason, what_to_do = "Unreadable", "; give the gateway a new one: onepass cluster rotate NAME --kubeconfig FILE"
+    if isinstance(error, SealError):
+        reason = error.reason
+        what_to_do = what_to_do if isinstance(error, Damaged) else ""  # the others say it themselves
+    return Condition(CONDITION, False, reason, f"the stored credential cannot be opened: {error}{what_to_do}")
+
+
 @dataclass(slots=True)
 class Rotate:
     """The controller. Several replicas may run it: of two new tokens the first one that is written is kept."""
@@ -115,23 +125,35 @@ class Rotate:
     clock: Callable[[], float] = time.time
     concurrency: int = 16
     _failures: dict[str, int] = field(default_factory=dict)
+    _closed: set[str] = field(default_factory=set)  # whose credential cannot be opened
+    _keys: int = 0
 
     async def run(self) -> None:
         """Until cancelled."""
-        await feed.run(self.objects, CLUSTERS, Loop("rotate", self.reconcile, workers=self.concurrency), _version)
+
+        def version(cluster: Object) -> object:
+            return _version(cluster), self._keys if meta.name(cluster) in self._closed else 0
+
+        await feed.run(self.objects, CLUSTERS, Loop("rotate", self.reconcile, workers=self.concurrency), version)
+
+    def again(self) -> None:
+        """With the next change of the mirror, look at those again whose credential could not be opened."""
+        self._keys += 1
 
     async def reconcile(self, name: str) -> float | None:
         """Look at one member; returns after how many seconds to look again."""
         cluster = self.objects.get(CLUSTERS, name)
         if cluster is None or meta.section(_credential(cluster), "execConfig"):  # those are kept by `programs`
             self._failures.pop(name, None)
+            self._closed.discard(name)
             return None
         try:
             credential = held(await self.secrets.secret(name, meta.uid(cluster)))
         except ValueError as error:
-            unreadable = Condition(CONDITION, False, "Unreadable", f"the stored credential cannot be read: {error}")
-            await self._tell(cluster, unreadable)
+            self._closed.add(name)
+            await self._tell(cluster, closed(error))
             return RETRY_SECONDS[1]
+        self._closed.discard(name)
         if credential is None:
             await self._tell(cluster, None)
             return None

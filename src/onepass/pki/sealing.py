@@ -1,81 +1,181 @@
-"""Secrets at rest: AES-256-GCM under a key that is kept outside the database.
+"""Secrets at rest: envelope encryption, by the scheme that kube-apiserver has for KMS v2 plugins.
 
-    SealError   a key that is none, or sealed bytes that these keys did not seal for this context
+A process draws a seed, and has it wrapped by a key-encryption key once. Each record gets a key of its own from the seed
+(HKDF-SHA256 with 32 random bytes as info, then AES-256-GCM) and carries the wrapped seed, so that it can be opened
+without any other record. https://kubernetes.io/docs/tasks/administer-cluster/kms-provider/
 
-Sealed bytes are a version (1 byte), the id of the key (8), a random nonce (12), and the ciphertext with its tag. The
-version, the id and the caller's context are authenticated with it, so that nothing sealed passes for anything else.
+    SealError     sealed bytes cannot be opened, or nothing can be sealed
+      KeyMissing    the key that they were sealed with is not at hand
+      KeyAway       the key is kept by somebody who does not answer now; this heals by itself
+      Damaged       they were altered, or belong to something else
+
+Sealed bytes are a version (1 byte), the kind of key (1), then key id, wrapped seed and annotations, each after its
+length; the info (32); and the ciphertext with its tag. All before the ciphertext, and the caller's context, are
+authenticated with it: nothing sealed passes for anything else. Version 1, which older releases wrote, had no seed.
 """
 
-import base64
-import binascii
-import hashlib
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-_PREFIX = "onepass-seal-1:"
-_VERSION = b"\x01"
-_ID = 8
-_NONCE = 12
-_TAG = 16
-_HEADER = len(_VERSION) + _ID
+KEY, KMS = 1, 2  # kinds of key-encryption keys: one that we hold, and one behind a KMS plugin
+SEED = 32
+_OLD, _VERSION = b"\x01", b"\x02"
+_OLD_HEADER = 9  # version and the id of the key
+_INFO, _TAG, _NONCE = 32, 16, 12
+_CUT = "these are not sealed bytes"
 
 
 class SealError(ValueError):
-    """A key that is none, or sealed bytes that these keys did not seal for this context."""
+    """Sealed bytes cannot be opened, or nothing can be sealed. `reason` is a CamelCase word for a condition."""
+
+    reason: ClassVar[str] = "SealFailed"
 
 
-def generate() -> str:
-    """A new key as the line that its file holds."""
-    return _PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+class KeyMissing(SealError):
+    """The key that they were sealed with is not at hand."""
+
+    reason = "KeyMissing"
 
 
-class Keyring:
-    """Seals with one key and unseals with several, so that keys can be renewed."""
+class KeyAway(SealError):
+    """The key is kept by somebody who does not answer now."""
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        """`keys` of 32 bytes each; the first seals."""
-        self._ciphers = {_VERSION + _identify(key): AESGCM(key) for key in keys}
-        self._header = _VERSION + _identify(keys[0])
+    reason = "KeyUnavailable"
 
-    @classmethod
-    def parse(cls, text: str) -> "Keyring":
-        """From the text of a key file: one key a line, the first one seals. Raises SealError, which shows no key."""
-        keys: list[bytes] = []
-        for number, line in enumerate(filter(None, map(str.strip, text.splitlines())), 1):
-            try:
-                key = base64.b64decode(line.removeprefix(_PREFIX), validate=True)
-            except (binascii.Error, ValueError):
-                key = b""
-            if not line.startswith(_PREFIX) or len(key) != 32:
-                raise SealError(f"line {number} of the seal key is not a key: it begins with {_PREFIX}")
-            keys.append(key)
-        if not keys:
-            raise SealError("the seal key is empty")
-        return cls(keys)
 
-    def seal(self, secret: bytes, context: bytes) -> bytes:
-        """Only `unseal` with the same context gives `secret` back."""
-        nonce = secrets.token_bytes(_NONCE)
-        cipher = self._ciphers[self._header]
-        return self._header + nonce + cipher.encrypt(nonce, secret, self._header + context)
+class Damaged(SealError):
+    """They were altered, or belong to something else."""
 
-    def unseal(self, sealed: bytes, context: bytes) -> bytes:
-        """Raises SealError."""
-        header, nonce, text = sealed[:_HEADER], sealed[_HEADER : _HEADER + _NONCE], sealed[_HEADER + _NONCE :]
-        if len(text) < _TAG or not header.startswith(_VERSION):
-            raise SealError("these are not sealed bytes")
-        cipher = self._ciphers.get(header)
-        if cipher is None:
-            raise SealError(f"sealed with the key {header[1:].hex()}, which is not at hand")
+    reason = "CredentialDamaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapped:
+    """A seed as a key-encryption key has wrapped it; `annotations` are a plugin's, sorted."""
+
+    kind: int
+    key_id: str
+    ciphertext: bytes
+    annotations: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The name of the key, as people read it. KMS v2 says of a key_id that it may be logged."""
+        shown = "".join(c if c.isprintable() else "?" for c in self.key_id)
+        return f"kms:{shown}" if self.kind == KMS else shown
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What the keys of records come from, and its wrapped form."""
+
+    secret: bytes = field(repr=False)
+    wrapped: Wrapped
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Sealed bytes, taken apart. `wrapped` has no ciphertext in version 1, which used the key itself."""
+
+    wrapped: Wrapped
+    header: bytes  # what is authenticated, beside the context
+    info: bytes  # in version 1 the nonce
+    text: bytes
+
+    @property
+    def old(self) -> bool:
+        return self.header.startswith(_OLD)
+
+
+def new_seed() -> bytes:
+    return secrets.token_bytes(SEED)
+
+
+def seal(seed: Seed, secret: bytes, context: bytes) -> bytes:
+    """Only `unseal` with the same seed and the same context gives `secret` back."""
+    info = secrets.token_bytes(_INFO)
+    header = _header(seed.wrapped) + info
+    cipher, nonce = _record(seed.secret, info)
+    return header + cipher.encrypt(nonce, secret, header + context)
+
+
+def unseal(envelope: Envelope, seed: bytes, context: bytes) -> bytes:
+    """`seed` is what `envelope.wrapped` unwraps to; for version 1 the key. Raises Damaged."""
+    cipher, nonce = (AESGCM(seed), envelope.info) if envelope.old else _record(seed, envelope.info)
+    try:
+        return cipher.decrypt(nonce, envelope.text, envelope.header + context)
+    except InvalidTag as error:
+        raise Damaged("the sealed bytes were altered, or belong to something else") from error
+
+
+def parse(sealed: bytes) -> Envelope:
+    """Raises Damaged for what is no sealed bytes; whether they are genuine, only `unseal` tells."""
+    if sealed.startswith(_OLD):
+        info, text = sealed[_OLD_HEADER : _OLD_HEADER + _NONCE], sealed[_OLD_HEADER + _NONCE :]
+        if len(text) < _TAG:
+            raise Damaged(_CUT)
+        header = sealed[:_OLD_HEADER]
+        return Envelope(Wrapped(KEY, header[1:].hex(), b""), header, info, text)
+    if not sealed.startswith(_VERSION):
+        raise Damaged(_CUT)
+    parts = _Parts(sealed, len(_VERSION))
+    kind, key_id, ciphertext = parts.take(1)[0], parts.text(), parts.sized()
+    annotations = tuple(_annotations(parts))
+    info = parts.take(_INFO)
+    text = sealed[parts.at :]
+    if kind not in (KEY, KMS) or len(text) < _TAG:
+        raise Damaged(_CUT)
+    return Envelope(Wrapped(kind, key_id, ciphertext, annotations), sealed[: parts.at], info, text)
+
+
+def _record(seed: bytes, info: bytes) -> tuple[AESGCM, bytes]:
+    """The cipher and the nonce of one record. Both come from the seed and `info`, which is never drawn twice."""
+    derived = HKDFExpand(SHA256(), 32 + _NONCE, info).derive(seed)
+    return AESGCM(derived[:32]), derived[32:]
+
+
+def _header(wrapped: Wrapped) -> bytes:
+    parts = [wrapped.key_id.encode(), wrapped.ciphertext]
+    listed = [part for name, value in wrapped.annotations for part in (name.encode(), value)]
+    count = len(wrapped.annotations).to_bytes(2, "big")
+    return _VERSION + bytes([wrapped.kind]) + b"".join(map(_sized, parts)) + count + b"".join(map(_sized, listed))
+
+
+def _annotations(parts: "_Parts") -> Iterator[tuple[str, bytes]]:
+    for _ in range(int.from_bytes(parts.take(2), "big")):
+        yield parts.text(), parts.sized()
+
+
+def _sized(part: bytes) -> bytes:
+    return len(part).to_bytes(2, "big") + part
+
+
+@dataclass(slots=True)
+class _Parts:
+    """Reads bytes from the front. Raises Damaged where they end too soon."""
+
+    content: bytes
+    at: int
+
+    def take(self, size: int) -> bytes:
+        part = self.content[self.at : self.at + size]
+        if len(part) < size:
+            raise Damaged(_CUT)
+        self.at += size
+        return part
+
+    def sized(self) -> bytes:
+        return self.take(int.from_bytes(self.take(2), "big"))
+
+    def text(self) -> str:
         try:
-            return cipher.decrypt(nonce, text, header + context)
-        except InvalidTag as error:
-            raise SealError("the sealed bytes were altered, or belong to something else") from error
-
-
-def _identify(key: bytes) -> bytes:
-    """A name for a key, which tells nothing about it."""
-    return hashlib.sha256(b"onepass seal key\0" + key).digest()[:_ID]
+            return self.sized().decode()
+        except UnicodeDecodeError as error:
+            raise Damaged(_CUT) from error

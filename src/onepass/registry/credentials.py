@@ -87,14 +87,13 @@ def _take_out(obj: Object, old: Object | None, actor: Actor) -> Concealed:
     seen: Object = {key: value for key, value in given.items() if key not in (*_SECRET_FIELDS, "fingerprint")}
     before = meta.section(_access(old or {}), "credential")
     stored: bytes | None = b""
+    known = False
     if secret:
         if given.get("renew") is True:
             _renewable(meta.text(secret, "serviceAccountToken"), now)
         seen["fingerprint"] = _fingerprint(_kind(given, secret, actor), secret, now)
-        if seen["fingerprint"] != before.get("fingerprint") or seen["type"] != before.get("type"):
-            stored = orjson.dumps(secret)
-        else:
-            stored = None
+        known = (seen["fingerprint"], seen["type"]) == (before.get("fingerprint"), before.get("type"))
+        stored = orjson.dumps(secret)
     elif given.get("type") in (TOKEN, X509):
         seen["fingerprint"] = _kept(given, before)
         _stay(access, _access(old or {}))
@@ -108,7 +107,7 @@ def _take_out(obj: Object, old: Object | None, actor: Actor) -> Concealed:
         raise _Refused(causes.forbidden(f"{_FIELD}.fingerprint", "set by the server"))
     shown: Object = {**access, "credential": seen} if given else {k: v for k, v in access.items() if k != "credential"}
     spec: Object = {**meta.section(obj, "spec"), "access": shown}
-    return Concealed({**obj, "metadata": _cleaned(obj, secret), "spec": spec}, stored)
+    return Concealed({**obj, "metadata": _cleaned(obj, secret), "spec": spec}, stored, known)
 
 
 def _access(obj: Object) -> Object:

@@ -93,10 +93,15 @@ def merged(strategy: Strategy, old: Object, new: Object, subresource: str) -> Ob
 
 def counted(strategy: Strategy, old: Object, new: Object) -> Object:
     """The object with its generation one higher when more than metadata and status has changed."""
-    if not counts_generations(strategy) or _desired(old) == _desired(new):
+    return new if _desired(old) == _desired(new) else recounted(strategy, old, new)
+
+
+def recounted(strategy: Strategy, old: Object, new: Object) -> Object:
+    """The object with a generation one higher than before."""
+    if not counts_generations(strategy):
         return new
     metadata = meta.section(new, "metadata")
-    before = metadata.get("generation")
+    before = meta.section(old, "metadata").get("generation")
     return {**new, "metadata": {**metadata, "generation": (before if isinstance(before, int) else 0) + 1}}
 
 

@@ -49,6 +49,11 @@ class Mirror:
             await self._moved.wait()
         return self._generation
 
+    def stir(self) -> None:
+        """Wake whoever follows: what is made of the objects may come out differently, though none has changed."""
+        self._generation += 1
+        self._wake()
+
     def get(self, key: str, name: str, namespace: str = "") -> Object | None:
         return self._objects[key].get(_place(namespace, name))
 
@@ -96,6 +101,9 @@ class Mirror:
     def _tell(self, key: str) -> None:
         self._sorted.pop(key, None)
         self._generation += 1
+        self._wake()
+
+    def _wake(self) -> None:
         # Wakes whoever waits now; whoever comes later waits on a new event.
         self._moved.set()
         self._moved = asyncio.Event()

@@ -5,15 +5,16 @@ import uuid
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from onepass.api import errors, meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
-from onepass.registry import causes, fieldowners, lifecycle, reads, records, schema
+from onepass.pki.sealing import SealError
+from onepass.registry import causes, fieldowners, lifecycle, reads, records, schema, sealed
 from onepass.registry.fieldowners import Write
 from onepass.registry.fields import typedvalues
 from onepass.registry.reads import Event, Listing, Selection
+from onepass.registry.sealed import Sealer
 from onepass.registry.strategy import Strategy
 from onepass.storage.interface import Compacted, Conflict, Op, Record, Storage, StorageError
 
@@ -23,14 +24,6 @@ _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"  # without vowels, so that no word comes
 _GENERATED = 63 - 5  # what is kept of generateName, so that the name fits a label
 _NAME_TRIES = 8
 _WRITE_TRIES = 64  # reads and writes of one update that others overtake; each lost try is another's success
-
-
-class Sealer(Protocol):
-    """Turns a write-only part into bytes that are safe in the database; `context` binds them to their object."""
-
-    def seal(self, secret: bytes, context: bytes) -> bytes: ...
-
-    def unseal(self, sealed: bytes, context: bytes) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +41,7 @@ class _Checked:
     obj: Object
     secret: bytes | None
     warnings: tuple[str, ...]
+    known: bool = False
 
 
 class Store:
@@ -61,7 +55,7 @@ class Store:
         self.strategy = strategy
         self._storage = storage
         self._prefix = prefix
-        self._sealer = sealer
+        self._secrets = sealed.Records(storage, sealer) if sealer and strategy.conceal else None
 
     async def get(self, namespace: str, name: str) -> Object:
         """The object, with apiVersion and kind. Raises not_found."""
@@ -147,7 +141,7 @@ class Store:
                 return await self._create(namespace, self._named(namespace, name, change({}), write), write)
             old = records.decode(record)
             new = self._named(namespace, name, change(records.decode(record)), write)
-            checked = self._changed(old, new, write)
+            checked = await self._settled(record.key, old, self._changed(old, new, write))
             written = await self._replace(record, old, checked, write)
             if written is not None:
                 return written
@@ -181,13 +175,14 @@ class Store:
         raise errors.conflict(self.strategy.resource, name)
 
     async def secret(self, name: str, uid: str) -> bytes | None:
-        """The write-only part of the object `name` (cluster-scoped kinds), unsealed; None when there is none."""
-        key = self._secret_key(self._key("", name))
-        with _translated():
-            record = await self._storage.get(key)
-        if record is None or self._sealer is None:
+        """The write-only part of the object `name` (cluster-scoped kinds), unsealed; None when there is none.
+
+        Raises onepass.pki.sealing.SealError when it cannot be opened.
+        """
+        if self._secrets is None:
             return None
-        return self._sealer.unseal(record.value, _context(key, uid))
+        with _translated():
+            return await self._secrets.read(self._key("", name), uid)
 
     async def _create(self, namespace: str, obj: Object, write: Write) -> Written:
         given = meta.section(obj, "metadata").get("managedFields")
@@ -248,7 +243,20 @@ class Store:
         given = meta.section(new, "metadata").get("managedFields")
         checked = self._checked(lifecycle.merged(self.strategy, old, new, write.subresource), old, given, write)
         obj = fieldowners.settled(old, lifecycle.counted(self.strategy, old, checked.obj))
-        return _Checked(obj, checked.secret, checked.warnings)
+        return replace(checked, obj=obj)
+
+    async def _settled(self, key: bytes, old: Object, checked: _Checked) -> _Checked:
+        """A secret that is stored already is not written again, unless what is stored cannot be opened.
+
+        Then it heals what depends on it, and so it counts as a change of what is wanted.
+        """
+        if not checked.known or self._secrets is None:
+            return checked
+        with _translated():
+            opens = await self._secrets.opens(key, meta.uid(old))
+        if opens:
+            return replace(checked, secret=None)
+        return replace(checked, obj=lifecycle.recounted(self.strategy, old, checked.obj))
 
     def _checked(self, obj: Object, old: Object | None, given: JSON, write: Write) -> _Checked:
         """Run the strategy's functions in their order. `given` are managedFields. Raises bad_request and invalid."""
@@ -258,10 +266,10 @@ class Store:
         if odd and write.field_validation == "Strict":
             raise schema.strict(strategy.resource, odd, write.form)
         warnings = odd if write.field_validation == "Warn" else ()
-        secret: bytes | None = None
+        secret, known = None, False
         if strategy.conceal is not None and not write.subresource:
             concealed = strategy.conceal(obj, old, write.actor)
-            obj, secret = concealed.obj, concealed.secret
+            obj, secret, known = concealed.obj, concealed.secret, concealed.known
         obj = fieldowners.owned(strategy, old, obj, given, write)
         if old is None:
             obj = strategy.prepare_create(obj, write.actor)
@@ -270,7 +278,7 @@ class Store:
         wrong = [*lifecycle.check(strategy, obj, old), *strategy.validate(obj, old)]
         if wrong:
             raise errors.invalid(strategy.resource, meta.name(obj), wrong)
-        return _Checked(obj, secret, (*warnings, *strategy.warn(obj)))
+        return _Checked(obj, secret, (*warnings, *strategy.warn(obj)), known)
 
     async def _replace(self, record: Record, old: Object, new: _Checked, write: Write) -> Written | None:
         """Write what has become of a stored object, or delete it; None when another write came first."""
@@ -292,12 +300,13 @@ class Store:
         return Written(_at_revision(new.obj, revision), new.warnings)
 
     def _secret_ops(self, key: bytes, obj: Object, secret: bytes) -> Sequence[Op]:
-        """The writes that keep a secret in step with its object: b"" removes it."""
-        if self._sealer is None or self.strategy.conceal is None:
+        """The writes that keep a secret in step with its object: b"" removes it. Raises unavailable."""
+        if self._secrets is None:
             return ()
-        secret_key = self._secret_key(key)
-        sealed = self._sealer.seal(secret, _context(secret_key, meta.uid(obj))) if secret else None
-        return (Op(secret_key, sealed),)
+        try:
+            return (self._secrets.write(key, meta.uid(obj), secret),)
+        except SealError as closed:
+            raise errors.unavailable(f"the credential cannot be stored: {closed}") from closed
 
     async def _record(self, namespace: str, name: str) -> Record:
         # A name with a slash would reach the key of another object.
@@ -319,15 +328,6 @@ class Store:
 
     def _key(self, namespace: str, name: str) -> bytes:
         return self._within(namespace) + name.encode()
-
-    @staticmethod
-    def _secret_key(key: bytes) -> bytes:
-        # Outside the prefix of the kind, so that no list and no watch comes across it.
-        return b"/secret" + key
-
-
-def _context(secret_key: bytes, uid: str) -> bytes:
-    return secret_key + b"@" + uid.encode()
 
 
 def _at_revision(obj: Object, revision: int) -> Object:

@@ -34,10 +34,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Concealed:
-    """An object without its write-only part, and that part: None leaves what is stored, b"" removes it."""
+    """An object without its write-only part, and that part: None leaves what is stored, b"" removes it.
+
+    `known` says that it is what is stored already, as far as that can be told from the object.
+    """
 
     obj: Object
     secret: bytes | None
+    known: bool = False
 
 
 def unchanged(obj: Object, _actor: Actor) -> Object:

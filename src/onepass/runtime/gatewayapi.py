@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 import onepass
@@ -76,6 +77,7 @@ def build(
     checks: Mapping[str, Check],
     issuing: Issuing,
     virtual: Sequence[Store] = (),
+    registry: CollectorRegistry | None = None,
 ) -> Starlette:
     """The ASGI application; `stores` by Resource.key in the order of discovery, `virtual` what is stored nowhere."""
     own, accounts = Own(policy), Accounts(key, issuing.issuers, policy)
@@ -102,6 +104,7 @@ def build(
             placement.admission(stores[namespaces.RESOURCE.key]),
         ),
         checks=checks,
+        registry=registry,
         aliases=memberreviews.ALIASES,
         judged=authentication.judged_by_host,
         documents=issuer.routes(issuing.issuers[0], issuing.jwks_uri, lambda: tokens.jwks([key.public_key()])),

@@ -58,7 +58,7 @@ class Keeper:
             return
         self._looked = now
         try:
-            found = trust.load(self.data, self.settings, False, now, self.trust)
+            found = trust.load(self.data, self.settings, now, self.trust)
         except SettingsError as error:
             if stamp != self._seen:
                 log.warning("the changed authorities cannot be used, those of before stay", error=str(error))

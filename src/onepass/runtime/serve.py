@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvloop
+from prometheus_client import CollectorRegistry
 
 from onepass.access import rules
 from onepass.access.attributes import Attributes
@@ -24,20 +25,29 @@ from onepass.controllers.attend import Attend
 from onepass.controllers.expire import Expire
 from onepass.controllers.probe import Probe
 from onepass.controllers.programs import Programs
-from onepass.controllers.publish import Publish
-from onepass.controllers.rotate import Rotate
 from onepass.controllers.sign import Sign
 from onepass.controllers.sweep import Sweep
 from onepass.controllers.used import Used
 from onepass.gateway import auditlog, bootstrap, ir, resources, tables
 from onepass.gateway.proto import MEBIBYTE
 from onepass.pki import tokens
-from onepass.registry import catalog, certificatesigningrequests, clusters, defaults, passes
+from onepass.registry import catalog, certificatesigningrequests, clusters, defaults, passes, sealed
 from onepass.registry.currentpolicy import CurrentPolicy
 from onepass.registry.mirror import Mirror
 from onepass.registry.store import Store
 from onepass.registry.streams import Streams
-from onepass.runtime import attending, envoy, gatewayapi, hostcluster, logs, memory, registration, statuses, trust
+from onepass.runtime import (
+    attending,
+    envoy,
+    gatewayapi,
+    hostcluster,
+    logs,
+    memory,
+    registration,
+    sealsources,
+    statuses,
+    trust,
+)
 from onepass.runtime.adminkubeconfig import AdminKubeconfig
 from onepass.runtime.auditfile import AuditFile
 from onepass.runtime.audituses import AuditUses
@@ -46,17 +56,20 @@ from onepass.runtime.discovery import Discovery
 from onepass.runtime.health import Health
 from onepass.runtime.keeper import Keeper
 from onepass.runtime.kubeconfig import Entry
+from onepass.runtime.opening import Opening
 from onepass.runtime.plane import Asker, Plane
 from onepass.runtime.pluginrunner import Runner
 from onepass.runtime.readiness import NotReadyError, Readiness
 from onepass.runtime.reporter import Reporter
 from onepass.runtime.sandboxes import Sandbox
+from onepass.runtime.sealer import Sealer
+from onepass.runtime.sealmetrics import SealMetrics
 from onepass.runtime.settings import Extension, Settings, SettingsError
 from onepass.runtime.statuses import Statuses
 from onepass.runtime.trust import Trust
 from onepass.runtime.whereabouts import Whereabouts
 from onepass.storage import address, sqlite
-from onepass.storage.interface import Storage, StorageError
+from onepass.storage.interface import StorageError
 from onepass.storage.sqlite import SqliteStorage
 from onepass.xds import ads as discovery
 from onepass.xds.ads import Ads
@@ -97,12 +110,13 @@ async def _up(settings: Settings, data: DataDir, reporter: Reporter) -> None:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(storage.close)
         reporter.starting(f"using {database}")
-        secrets = trust.load(data, settings, await _is_new(storage), time.time())
+        sealer = sealsources.build(settings, data, await sealed.is_any(storage))
+        secrets = trust.load(data, settings, time.time())
         sandboxes = []
         for number in range(1, settings.sandbox + 1):
             sandboxes.append(await Sandbox.open(f"sandbox-{number}", data.sandbox))
             stack.push_async_callback(sandboxes[-1].close)
-        server = await Server.build(settings, data, secrets, storage)
+        server = await Server.build(settings, data, secrets, sealer, storage)
         async with server.running(sandboxes, reporter) as ready:
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait((ready, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -125,10 +139,6 @@ async def _check_extension(extension: Extension) -> None:
             raise SettingsError(f"--extension: {error}") from error
 
 
-async def _is_new(storage: Storage) -> bool:
-    return not (await storage.range(b"/", limit=1)).records
-
-
 @dataclass(frozen=True, slots=True)
 class Server:
     """The parts of one gateway, built and not yet running."""
@@ -136,6 +146,7 @@ class Server:
     settings: Settings
     data: DataDir
     keeper: Keeper
+    sealer: Sealer
     storage: SqliteStorage
     stores: Mapping[str, Store]
     mirror: Mirror
@@ -147,14 +158,16 @@ class Server:
     admin: AdminKubeconfig
 
     @classmethod
-    async def build(cls, settings: Settings, data: DataDir, secrets: Trust, storage: SqliteStorage) -> "Server":
+    async def build(
+        cls, settings: Settings, data: DataDir, secrets: Trust, sealer: Sealer, storage: SqliteStorage
+    ) -> "Server":
         whereabouts = Whereabouts(settings)
         kinds = catalog.gateway(
             bounds=whereabouts.bounds,
             plugins=settings.exec_plugins,
             is_cluster=lambda name: name in current.get().targets,
         )
-        stores = {kind.resource.key: Store(storage, kind, sealer=secrets.sealer) for kind in kinds}
+        stores = {kind.resource.key: Store(storage, kind, sealer=sealer) for kind in kinds}
         await defaults.ensure(stores, statuses.actor())
         mirror = Mirror(stores)
         current = CurrentPolicy(mirror)
@@ -182,6 +195,7 @@ class Server:
             settings=settings,
             data=data,
             keeper=keeper,
+            sealer=sealer,
             storage=storage,
             stores=stores,
             mirror=mirror,
@@ -197,6 +211,10 @@ class Server:
     async def running(self, sandboxes: Sequence[Sandbox], reporter: Reporter) -> AsyncGenerator[asyncio.Task[None]]:
         """Everything that runs; what clients reach ends first. Yields the task that ends when requests succeed."""
         asker = Asker.on(self.data.socket("probe"), self.current)
+        store = self.stores[clusters.RESOURCE.key]
+        opening = Opening.build(self.storage, store, self.mirror, self.plane, self.sealer, asker)
+        metrics = CollectorRegistry()
+        metrics.register(SealMetrics(self.sealer.sources, lambda: opening.reseal.census))
         app = gatewayapi.build(
             self.stores,
             self.current.get,
@@ -204,12 +222,14 @@ class Server:
             self.health.checks(),
             gatewayapi.Issuing(self.settings.accounts.issuers, self.settings.accounts.keys(self.settings.listen.url)),
             virtual=(Streams(self.attend.shown, self.attend.end),),
+            registry=metrics,
         )
         audit = self._audit_file()
         status = {key: Statuses(store) for key, store in self.stores.items()}
         certificates = status[certificatesigningrequests.RESOURCE.key]
         parts: dict[str, Coroutine[object, object, None]] = {
             "storage": self.storage.run(),
+            "seal": self.sealer.run(),
             "mirror": self.mirror.run(),
             **{each.access.name: each.run() for each in sandboxes},
             "api": serving.serve(app, serving.unix_socket(self.data.run / "apiserver.sock")),
@@ -222,7 +242,6 @@ class Server:
             "expire": Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
             "probe": Probe(self.mirror, status[clusters.RESOURCE.key], self.plane.peer, asker.ask).run(),
             "programs": self._programs(status[clusters.RESOURCE.key]).run(),
-            "rotate": self._rotate(status[clusters.RESOURCE.key], asker).run(),
             "sweep": Sweep(self.stores).run(),
             **({"audit": audit.run(), "used": self._used(audit, status[passes.RESOURCE.key])} if audit else {}),
             "trust": self.keeper.run(),
@@ -232,7 +251,7 @@ class Server:
         }
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part, name=name) for name, part in parts.items()]
-            ready = group.create_task(self._ready(group, tasks, sandboxes, reporter), name="ready")
+            ready = group.create_task(self._ready(group, tasks, sandboxes, opening, reporter), name="ready")
             try:
                 yield ready
             finally:
@@ -246,16 +265,18 @@ class Server:
         group: asyncio.TaskGroup,
         tasks: list[asyncio.Task[None]],
         sandboxes: Sequence[Sandbox],
+        opening: Opening,
         reporter: Reporter,
     ) -> None:
         """Bring up what needs a filled mirror, and return when a request through the gateway succeeds."""
         for each in sandboxes:
             reporter.starting(f"starting {each.access.name}")
             await each.ready.wait()
-        store = self.stores[clusters.RESOURCE.key]
-        await registration.register(store, [each.access for each in sandboxes])
+        await opening.known()
+        await registration.register(self.stores[clusters.RESOURCE.key], [each.access for each in sandboxes])
         await self.mirror.synced()
-        tasks.append(group.create_task(Publish(self.mirror, store, self.plane).run(), name="publish"))
+        for part, run in (("publish", opening.publish), ("rotate", opening.rotate), ("reseal", opening.reseal)):
+            tasks.append(group.create_task(run.run(), name=part))
         tasks.append(group.create_task(self.admin.run(), name="kubeconfig"))
         reporter.starting("waiting for the first answer through the gateway")
         await Readiness(self.admin.entry).reached([each.access.name for each in sandboxes])
@@ -292,9 +313,6 @@ class Server:
 
     def _programs(self, status: Statuses) -> Programs:
         return Programs(self.mirror, status, Runner(self.settings.exec_plugins).run)
-
-    def _rotate(self, status: Statuses, asker: Asker) -> Rotate:
-        return Rotate(self.mirror, self.stores[clusters.RESOURCE.key], status, asker.post)
 
     async def _used(self, audit: AuditFile, status: Statuses) -> None:
         """Keep `lastUsed` of passes by the audit log, when that is a file."""

@@ -17,6 +17,8 @@ MIN_MEMORY = 64 << 20
 _DNS_NAME = re.compile(
     r"(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
 )
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SOCKET_LIMIT = 107  # bytes of the path of a unix socket (sockaddr_un, unix(7))
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^`|~-]{1,128}")  # RFC 9110 token; Envoy refuses underscores here
 
 
@@ -128,6 +130,30 @@ class ServiceAccounts:
 
 
 @dataclass(frozen=True, slots=True)
+class SealKey:
+    """Where a key comes from that credentials are sealed with: a file, the environment, or a KMS v2 plugin."""
+
+    scheme: str  # file, env or unix
+    place: str  # the absolute path of a file or of a socket, or the name of a variable
+
+    @classmethod
+    def parse(cls, text: str) -> "SealKey":
+        """`file:PATH`, `env:NAME` or `unix:///PATH`. Raises SettingsError, which repeats no key given by mistake."""
+        scheme, _, place = text.partition(":")
+        if scheme == "file" and place:
+            return cls(scheme, str(Path(place.removeprefix("//")).absolute()))
+        if scheme == "env" and _VARIABLE.fullmatch(place):
+            return cls(scheme, place)
+        path = place.removeprefix("//")
+        if scheme == "unix" and path.startswith("/") and len(path.encode()) <= _SOCKET_LIMIT:
+            return cls(scheme, path)
+        raise SettingsError("--seal-key: give file:PATH, env:NAME, or unix:///PATH of a KMS v2 plugin's socket")
+
+    def __str__(self) -> str:
+        return f"unix://{self.place}" if self.scheme == "unix" else f"{self.scheme}:{self.place}"
+
+
+@dataclass(frozen=True, slots=True)
 class Extension:
     """How the gateway serves as an extension of a host cluster's API. The names of flags are kube-apiserver's.
 
@@ -184,8 +210,14 @@ class Settings:
     exec_plugins: tuple[Plugin, ...] = ()  # programs by which members may get their credentials
     accounts: ServiceAccounts = field(default_factory=ServiceAccounts)
     extension: Extension | None = None
+    seal_keys: tuple[SealKey, ...] = ()  # the first seals, all of them open; none: a file in the data directory
+    kms_timeout: float = 3.0  # seconds that a call of a KMS plugin may take
 
     def __post_init__(self) -> None:
+        if len(set(self.seal_keys)) != len(self.seal_keys):
+            raise SettingsError("--seal-key: the same source is given twice")
+        if not 0 < self.kms_timeout <= 60:
+            raise SettingsError(f"--kms-timeout {self.kms_timeout:g}: give seconds, more than 0 and at most 60")
         if not 0 <= self.sandbox <= 16:
             raise SettingsError(f"--sandbox {self.sandbox}: from 0 to 16 sandbox member clusters can run here")
         if self.sandbox and not self.listen.loopback:

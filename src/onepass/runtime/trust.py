@@ -12,12 +12,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from onepass.access.identity import ADMINISTRATORS
-from onepass.pki import authority, certificates, keys, sealing
+from onepass.pki import authority, certificates, keys
 from onepass.pki.authority import Authority
 from onepass.runtime import authorities, datadir
 from onepass.runtime.authorities import Generation, Others
 from onepass.runtime.datadir import DataDir
-from onepass.runtime.settings import Settings, SettingsError
+from onepass.runtime.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Everything secret that a gateway holds, but for members' credentials, which are sealed in the database."""
+    """The keys by which a gateway is known and knows others. What seals members' credentials is the sealer's."""
 
     serving_cas: tuple[Generation, ...]  # oldest first
     client_cas: tuple[Generation, ...]  # oldest first; the last issues
@@ -49,7 +49,6 @@ class Trust:
     serving: Pair
     admin: Pair
     accounts: ec.EllipticCurvePrivateKey = field(repr=False)
-    sealer: sealing.Keyring = field(repr=False)
 
     @property
     def serving_ca_pem(self) -> bytes:
@@ -83,8 +82,8 @@ class Trust:
         return b"".join(own) + self.others.crls
 
 
-def load(data: DataDir, settings: Settings, new: bool, now: float, before: Trust | None = None) -> Trust:
-    """Read what is there, make what is not; `new` says that the database is empty.
+def load(data: DataDir, settings: Settings, now: float, before: Trust | None = None) -> Trust:
+    """Read what is there, make what is not.
 
     What of `before` is still good is kept. Raises SettingsError for a file that is damaged or missing its partner.
     """
@@ -98,7 +97,6 @@ def load(data: DataDir, settings: Settings, new: bool, now: float, before: Trust
         serving=_serving(authorities.serving(serving_cas, now).authority, settings, now, before),
         admin=_admin(data, own, now),
         accounts=keys.from_pem(_key(data.pki / "accounts.key", lambda: keys.to_pem(keys.generate()))),
-        sealer=_sealer(data.pki / "seal.key", new),
     )
 
 
@@ -145,16 +143,6 @@ def _admin(data: DataDir, own: Sequence[Authority], now: float) -> Pair:
     datadir.write_private(key, made.private_key)
     datadir.write_private(certificate, made.certificate)
     return made
-
-
-def _sealer(path: Path, new: bool) -> sealing.Keyring:
-    """The key that credentials are sealed with. It is not made anew beside a database that needs the old one."""
-    if not path.exists() and not new:
-        raise SettingsError(f"{path} is missing; without it the stored credentials cannot be read: restore it")
-    try:
-        return sealing.Keyring.parse(_key(path, lambda: sealing.generate().encode()).decode())
-    except ValueError as error:
-        raise SettingsError(f"{path}: {error}") from error
 
 
 def _key(path: Path, make: Callable[[], bytes]) -> bytes:

@@ -1,0 +1,150 @@
+"""Records of write-only parts: each beside its object, sealed, under a key that no list and no watch comes across."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from onepass.api import meta
+from onepass.api.meta import Resource
+from onepass.pki.sealing import SealError
+from onepass.registry import records
+from onepass.storage.interface import Conflict, Op, Record, Storage
+
+_ROOT = b"/secret"
+
+
+class Sealer(Protocol):
+    """Turns a write-only part into bytes that are safe in the database; `context` binds them to their object.
+
+    Both raise onepass.pki.sealing.SealError, and neither waits for anything.
+    """
+
+    def seal(self, secret: bytes, context: bytes) -> bytes: ...
+
+    def unseal(self, sealed: bytes, context: bytes) -> bytes: ...
+
+
+class Keys(Sealer, Protocol):
+    """A sealer that knows its keys by name. `key` and `fresh` raise SealError for what is no sealed bytes."""
+
+    def key(self, sealed: bytes) -> str: ...
+
+    def fresh(self, sealed: bytes) -> bool:
+        """Whether it is sealed as it would be now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The sealed records of one storage."""
+
+    storage: Storage
+    sealer: Sealer
+
+    async def read(self, key: bytes, uid: str) -> bytes | None:
+        """The write-only part of the object at `key`; None when there is none. Raises SealError."""
+        record = await self.storage.get(_ROOT + key)
+        return None if record is None else self.sealer.unseal(record.value, _context(_ROOT + key, uid))
+
+    async def opens(self, key: bytes, uid: str) -> bool:
+        """Whether there is one, and it can be opened."""
+        try:
+            return await self.read(key, uid) is not None
+        except SealError:
+            return False
+
+    def write(self, key: bytes, uid: str, secret: bytes) -> Op:
+        """The write that keeps it in step with its object: b"" removes it. Raises SealError."""
+        sealed = self.sealer.seal(secret, _context(_ROOT + key, uid)) if secret else None
+        return Op(_ROOT + key, sealed)
+
+
+@dataclass(slots=True)
+class Census:
+    """How many records each key has sealed. A key "" stands for what is no sealed bytes."""
+
+    keys: Counter[str] = field(default_factory=Counter)
+    waiting: int = 0  # those that are to be sealed anew
+    closed: Counter[str] = field(default_factory=Counter)  # those of `keys` that could not be opened for that
+
+
+@dataclass(frozen=True, slots=True)
+class Resealing:
+    """Seals the records of one kind anew, each by a write of its own that another's write makes void.
+
+    So it can end anywhere and begin again, and neither brings back what was deleted nor overwrites what is newer.
+    """
+
+    storage: Storage
+    resource: Resource
+    keys: Keys
+    root: bytes = b"/registry"
+
+    async def page(self, after: bytes, limit: int) -> Sequence[Record]:
+        """The next records in key order; none after the last. Raises StorageError."""
+        prefix = _ROOT + records.prefix(self.root, self.resource, "")
+        return (await self.storage.range(prefix, after=after, limit=limit)).records
+
+    def count(self, page: Sequence[Record], census: Census) -> None:
+        """Add a page to a census."""
+        for record in page:
+            key, fresh = self._known(record)
+            census.keys[key] += 1
+            census.waiting += not fresh
+
+    async def reseal(self, page: Sequence[Record], census: Census) -> None:
+        """Seal those of a page that are not as they would be sealed now, and keep the census. Raises StorageError."""
+        writes: list[tuple[str, Op]] = []
+        for record in page:
+            key, fresh = self._known(record)
+            if fresh:
+                continue
+            write = await self._anew(record)
+            if write is not None:
+                writes.append((key, write))
+            else:
+                census.closed[key] += 1
+        for key, write in await self._committed(writes):
+            census.keys[key] -= 1
+            census.keys[self.keys.key(write.value or b"")] += 1
+            census.waiting -= 1
+
+    async def _committed(self, writes: Sequence[tuple[str, Op]]) -> Sequence[tuple[str, Op]]:
+        """All at once; one by one where somebody was faster with one of them."""
+        if not writes:
+            return ()
+        try:
+            await self.storage.commit([write for _, write in writes])
+        except Conflict:
+            if len(writes) == 1:
+                return ()
+            return [done for each in writes for done in await self._committed([each])]
+        return writes
+
+    async def _anew(self, record: Record) -> Op | None:
+        """None for what cannot be opened, or belongs to no object any more."""
+        obj = await self.storage.get(record.key.removeprefix(_ROOT))
+        if obj is None:
+            return None
+        context = _context(record.key, meta.uid(records.decode(obj)))
+        try:
+            sealed = self.keys.seal(self.keys.unseal(record.value, context), context)
+        except SealError:
+            return None
+        return Op(record.key, sealed, record.modified)
+
+    def _known(self, record: Record) -> tuple[str, bool]:
+        try:
+            return self.keys.key(record.value), self.keys.fresh(record.value)
+        except SealError:
+            return "", False
+
+
+async def is_any(storage: Storage) -> bool:
+    """Whether a storage has anything that is sealed. Raises StorageError."""
+    return bool((await storage.range(_ROOT + b"/", limit=1)).records)
+
+
+def _context(secret_key: bytes, uid: str) -> bytes:
+    return secret_key + b"@" + uid.encode()

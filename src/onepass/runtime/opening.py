@@ -1,0 +1,56 @@
+"""Joins the controllers that open members' credentials to the keys that open them."""
+
+from dataclasses import dataclass
+
+from onepass.controllers.publish import Publish
+from onepass.controllers.reseal import PAGE, Reseal
+from onepass.controllers.rotate import Rotate
+from onepass.registry import clusters
+from onepass.registry.mirror import Mirror
+from onepass.registry.sealed import Resealing
+from onepass.registry.store import Store
+from onepass.runtime.plane import Asker, Plane
+from onepass.runtime.sealer import Sealer
+from onepass.runtime.statuses import Statuses
+from onepass.storage.interface import Storage
+
+WAIT_SECONDS = 10.0  # for keys that have to be asked for, before the rest is served without what they open
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """These run once the keys are known, as far as that is possible: see `known`."""
+
+    publish: Publish
+    rotate: Rotate
+    reseal: Reseal
+    records: Resealing
+    sealer: Sealer
+
+    @classmethod
+    def build(
+        cls, storage: Storage, store: Store, mirror: Mirror, plane: Plane, sealer: Sealer, asker: Asker
+    ) -> "Opening":
+        """Whatever changes about the keys is followed from now on."""
+        records = Resealing(storage, clusters.RESOURCE, sealer)
+        publish = Publish(mirror, store, plane)
+        rotate = Rotate(mirror, store, Statuses(store), asker.post)
+        reseal = Reseal(records)
+
+        def changed() -> None:
+            publish.again()
+            rotate.again()
+            reseal.again()
+            mirror.stir()
+
+        sealer.changed = changed
+        return cls(publish, rotate, reseal, records, sealer)
+
+    async def known(self) -> None:
+        """Ask for every key that is needed, once each, and wait for the answers, but not long."""
+        after = b""
+        while page := await self.records.page(after, PAGE):
+            for record in page:
+                self.sealer.expect(record.value)
+            after = page[-1].key
+        await self.sealer.settled(WAIT_SECONDS)
