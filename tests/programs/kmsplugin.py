@@ -80,7 +80,7 @@ class Kms:
                 server.stop(None).wait()
                 path.unlink(missing_ok=True)
 
-    def _handler(self, name: str, method: Callable[[Fields], Fields]) -> grpc.RpcMethodHandler:
+    def _handler(self, name: str, method: Callable[[Fields], Fields]) -> "grpc.RpcMethodHandler[bytes, bytes]":
         def serve(body: bytes, context: grpc.ServicerContext) -> bytes:
             self.calls[name] += 1
             if self.hanging:

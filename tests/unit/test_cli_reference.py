@@ -26,6 +26,7 @@ COMMANDS = [
     "streams",
     "streams end",
     *(f"ca {name}" for name in ("list", "rotate")),
+    *(f"seal {name}" for name in ("status", "generate", "rotate")),
     "login",
     *(f"credential {name}" for name in ("oidc", "certificate")),
 ]

@@ -18,6 +18,7 @@ from onepass.cli import (
     output,
     passgroup,
     questions,
+    sealgroup,
     status,
     streamsgroup,
     up,
@@ -63,6 +64,7 @@ app.command()(questions.explain)
 app.command("who-can")(questions.who_can)
 app.add_typer(streamsgroup.app, name="streams")
 app.add_typer(cagroup.app, name="ca")
+app.add_typer(sealgroup.app, name="seal")
 app.command()(login.login)
 app.add_typer(credentialgroup.app, name="credential")
 app.command()(status.version)

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 WELL_SECONDS, UNWELL_SECONDS = 60.0, 10.0  # kube-apiserver's kmsv2PluginHealthzPositiveInterval and -Negative-
 MOST_SEEDS = 4096  # that are waited for; there is one for each start that sealed something
 _AT_ONCE = 8
-_UNTRIED = "was not asked yet"
+_UNTRIED = "is being asked"
 _OPTIONS = (
     ("grpc.default_authority", "localhost"),  # else the path of the socket, which servers in Go refuse
     ("grpc.enable_http_proxy", 0),
@@ -77,7 +77,7 @@ class Plugin:
                 self._wake.set()
             why = self.why or self._wanted.get(wrapped, _UNTRIED)
             kept = f"the key {wrapped.key} is kept by the KMS plugin at {self.name}"
-            raise KeyAway(f"{kept}, which {why}; it is asked again")
+            raise KeyAway(f"{kept}, which {why}" + ("" if why == _UNTRIED else "; it is asked again"))
         return opened
 
     async def settled(self) -> None:

@@ -1,0 +1,412 @@
+"""What becomes of stored credentials when keys change, are lost, come back, or when somebody alters the database."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from tests.unit.test_pki_sealing import first_version
+
+from onepass.api import meta
+from onepass.api.errors import ApiError
+from onepass.api.meta import Object
+from onepass.controllers.publish import Publish
+from onepass.controllers.reseal import Reseal
+from onepass.controllers.rotate import closed
+from onepass.pki import sealkeys
+from onepass.pki.sealing import Damaged, KeyMissing, SealError
+from onepass.registry import clusters
+from onepass.registry.sealed import Resealing
+from onepass.registry.store import Store, Write
+from onepass.runtime import sealsources
+from onepass.runtime.datadir import DataDir
+from onepass.runtime.sealer import Sealer
+from onepass.runtime.sealsources import Keys
+from onepass.runtime.settings import SealKey, Settings, SettingsError
+from onepass.storage.interface import Op, Page, Record, Storage
+
+OLD, NEW, OTHER = sealkeys.generate(), sealkeys.generate(), sealkeys.generate()
+OLD_ID, NEW_ID = sealkeys.name(OLD), sealkeys.name(NEW)
+SECRETS = b"/secret/registry/cluster.karpor.io/clusters/"
+
+
+def cluster(name: str, token: str = "") -> Object:
+    return {
+        "metadata": {"name": name},
+        "spec": {
+            "access": {
+                "endpoint": "https://k8s.example",
+                "credential": {"type": "ServiceAccountToken", "serviceAccountToken": token or f"token-of-{name}"},
+            }
+        },
+    }
+
+
+@dataclass
+class Site:
+    """A storage, opened with some keys."""
+
+    storage: Storage
+    write: Write
+
+    def sealer(self, *lines: str) -> Sealer:
+        return Sealer([Keys("test", lambda: "\n".join(lines))])
+
+    def store(self, *lines: str) -> Store:
+        return Store(self.storage, clusters.strategy(), sealer=self.sealer(*lines))
+
+    async def made(self, count: int, *lines: str) -> None:
+        store = self.store(*lines)
+        for number in range(count):
+            await store.create("", cluster(f"c{number}"), self.write)
+
+    def reseal(self, *lines: str, storage: Storage | None = None) -> Reseal:
+        return Reseal(Resealing(storage or self.storage, clusters.RESOURCE, self.sealer(*lines)))
+
+    async def token(self, name: str, *lines: str) -> str:
+        store = self.store(*lines)
+        secret = await store.secret(name, meta.uid(await store.get("", name)))
+        return str(json.loads(secret or b"{}").get("serviceAccountToken"))
+
+    async def sealed(self) -> dict[bytes, bytes]:
+        return {each.key: each.value for each in (await self.storage.range(SECRETS)).records}
+
+
+@pytest.fixture
+def site(storage: Storage, write: Write) -> Site:
+    return Site(storage, write)
+
+
+async def test_every_record_is_sealed_by_the_new_key_and_no_object_is_touched(site: Site) -> None:
+    await site.made(230, OLD)
+    objects = [each.modified for each in (await site.storage.range(b"/registry")).records]
+    reseal = site.reseal(NEW, OLD)
+    await reseal.round()
+    assert (+reseal.census.keys, reseal.census.waiting) == (Counter({NEW_ID: 230}), 0)
+    assert [each.modified for each in (await site.storage.range(b"/registry")).records] == objects
+    assert await site.token("c229", NEW) == "token-of-c229"
+    with pytest.raises(KeyMissing):
+        await site.token("c229", OLD)
+    before = await site.storage.revision()
+    await reseal.round()
+    assert await site.storage.revision() == before, "a second round writes nothing"
+
+
+async def test_records_of_the_first_version_become_envelopes(site: Site) -> None:
+    await site.made(1, OLD)
+    obj = await site.store(OLD).get("", "c0")
+    context = SECRETS + b"c0@" + meta.uid(obj).encode()
+    secret = b'{"serviceAccountToken":"of-before"}'
+    await site.storage.commit([Op(SECRETS + b"c0", first_version(OLD, secret, context))])
+    assert await site.token("c0", OLD) == "of-before"
+    await site.reseal(OLD).round()
+    assert (await site.sealed())[SECRETS + b"c0"].startswith(b"\x02")
+    assert await site.token("c0", OLD) == "of-before"
+
+
+@dataclass
+class Stopping:
+    """A storage that stops, or has others write, at the commit of that number."""
+
+    storage: Storage
+    at: int
+    meanwhile: Sequence[Op] = ()
+    commits: int = 0
+
+    async def get(self, key: bytes) -> Record | None:
+        return await self.storage.get(key)
+
+    async def range(self, prefix: bytes, *, after: bytes = b"", limit: int = 0, revision: int = 0) -> Page:
+        return await self.storage.range(prefix, after=after, limit=limit, revision=revision)
+
+    async def commit(self, ops: Sequence[Op]) -> int:
+        self.commits += 1
+        if self.commits == self.at:
+            if not self.meanwhile:
+                raise KeyboardInterrupt
+            await self.storage.commit(self.meanwhile)
+        return await self.storage.commit(ops)
+
+
+async def test_a_crash_in_between_loses_nothing(site: Site) -> None:
+    await site.made(250, OLD)
+    with pytest.raises(KeyboardInterrupt):
+        await site.reseal(NEW, OLD, storage=Stopping(site.storage, 2)).round()  # type: ignore[arg-type]
+    counted = site.reseal(NEW, OLD)
+    records = await counted.records.page(b"", 1000)
+    counted.records.count(records, counted.census)
+    assert (counted.census.keys, counted.census.waiting) == (Counter({NEW_ID: 100, OLD_ID: 150}), 150)
+    assert {await site.token(f"c{n}", NEW, OLD) for n in range(250)} == {f"token-of-c{n}" for n in range(250)}
+    await counted.round()
+    assert +counted.census.keys == Counter({NEW_ID: 250})
+
+
+async def test_what_others_write_or_delete_meanwhile_stays_so(site: Site) -> None:
+    """One record gets a new credential, another is deleted, between the reading and the write."""
+    await site.made(3, OLD)
+    newer = await site.store(OLD).update("", "c1", lambda _: cluster("c1", "newer"), replace(site.write, dry_run=True))
+    context = SECRETS + b"c1@" + meta.uid(newer.obj).encode()
+    written = site.sealer(OLD).seal(b'{"serviceAccountToken":"newer"}', context)
+    meanwhile = [Op(SECRETS + b"c1", written), Op(SECRETS + b"c2", None)]
+    reseal = site.reseal(NEW, OLD, storage=Stopping(site.storage, 1, meanwhile))  # type: ignore[arg-type]
+    await reseal.round()
+    assert sorted(await site.sealed()) == [SECRETS + b"c0", SECRETS + b"c1"]
+    assert await site.token("c0", NEW) == "token-of-c0"
+    assert await site.token("c1", OLD) == "newer"
+    await site.reseal(NEW, OLD).round()
+    assert await site.token("c1", NEW) == "newer"
+
+
+async def test_what_cannot_be_opened_is_left_as_it_is(site: Site) -> None:
+    await site.made(2, OLD)
+    before = await site.sealed()
+    reseal = site.reseal(OTHER)
+    await reseal.round()
+    assert await site.sealed() == before
+    assert (reseal.census.waiting, reseal.census.closed) == (2, Counter({OLD_ID: 2}))
+    await site.reseal(OTHER, OLD).round()
+    assert await site.token("c1", OTHER) == "token-of-c1"
+
+
+async def test_a_record_of_one_cluster_is_none_of_another(site: Site) -> None:
+    await site.made(2, OLD)
+    await site.storage.commit([Op(SECRETS + b"c0", (await site.sealed())[SECRETS + b"c1"])])
+    with pytest.raises(Damaged, match="altered, or belong to something else"):
+        await site.token("c0", OLD)
+    moved = await site.sealed()
+    await site.reseal(NEW, OLD).round()
+    assert (await site.sealed())[SECRETS + b"c0"] == moved[SECRETS + b"c0"], "nothing seals it into its new place"
+    with pytest.raises(Damaged):
+        await site.token("c0", NEW, OLD)
+
+
+async def test_a_cluster_that_was_born_again_does_not_open_the_record_of_before(site: Site) -> None:
+    await site.made(1, OLD)
+    before = await site.sealed()
+    await site.store(OLD).delete("", "c0", site.write)
+    await site.made(1, OLD)
+    await site.storage.commit([Op(SECRETS + b"c0", before[SECRETS + b"c0"])])
+    with pytest.raises(Damaged):
+        await site.token("c0", OLD)
+
+
+@pytest.mark.parametrize("token", ["token-of-c0", "another"])
+async def test_a_credential_that_is_supplied_heals_what_a_lost_key_closed(site: Site, token: str) -> None:
+    """Also the same one: it has the same fingerprint, and yet it is to be stored."""
+    await site.made(1, OLD)
+    store = site.store(OTHER)
+    generation = (await store.get("", "c0"))["metadata"]["generation"]  # type: ignore[index, call-overload]
+    await store.update("", "c0", lambda _: cluster("c0", token), replace(site.write, dry_run=True))
+    with pytest.raises(KeyMissing):
+        await site.token("c0", OTHER)
+    healed = (await store.update("", "c0", lambda _: cluster("c0", token), site.write)).obj
+    assert await site.token("c0", OTHER) == token
+    assert healed["metadata"]["generation"] == generation + 1, "who follows the spec looks again"  # type: ignore
+    again = (await store.update("", "c0", lambda _: cluster("c0", token), site.write)).obj
+    assert meta.resource_version(again) == meta.resource_version(healed), "what opens is not written again"
+
+
+async def test_what_is_closed_can_be_changed_relabelled_and_deleted(site: Site) -> None:
+    await site.made(2, OLD)
+    store, before = site.store(OTHER), await site.sealed()
+
+    def labelled(obj: Object) -> Object:
+        return {**obj, "metadata": {**meta.section(obj, "metadata"), "labels": {"a": "b"}}}
+
+    await store.update("", "c0", labelled, site.write)
+    assert await site.sealed() == before
+    assert await site.token("c0", OLD) == "token-of-c0"
+    await store.delete("", "c1", site.write)
+    assert list(await site.sealed()) == [SECRETS + b"c0"]
+
+
+async def test_without_a_key_a_credential_is_refused_and_everything_else_is_not(site: Site, tmp_path: Path) -> None:
+    source = Keys("file:/run/seal.key", (tmp_path / "none").read_text)
+    store = Store(site.storage, clusters.strategy(), sealer=Sealer([source]))
+    with pytest.raises(ApiError) as caught:
+        await store.create("", cluster("c0"), site.write)
+    assert caught.value.code == 503
+    assert caught.value.message == (
+        "the credential cannot be stored: there is no key to seal it with: file:/run/seal.key gives no key "
+        "(No such file or directory)"
+    )
+    await store.create("", {"metadata": {"name": "open"}, "spec": {"access": {"endpoint": "https://x"}}}, site.write)
+    assert await site.sealed() == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "ends"),
+    [
+        (KeyMissing("it is sealed with the key 1a, which is not at hand: give it back"), "KeyMissing", "give it back"),
+        (
+            Damaged("the sealed bytes were altered"),
+            "CredentialDamaged",
+            "onepass cluster rotate NAME --kubeconfig FILE",
+        ),
+        (ValueError("odd"), "Unreadable", "onepass cluster rotate NAME --kubeconfig FILE"),
+    ],
+)
+def test_a_closed_credential_is_told_with_what_to_do(error: ValueError, reason: str, ends: str) -> None:
+    condition = closed(error)
+    assert (condition.type, condition.true, condition.reason) == ("CredentialValid", False, reason)
+    assert condition.message.startswith("the stored credential cannot be opened: ")
+    assert condition.message.endswith(ends)
+
+
+async def test_publish_tries_again_only_what_it_could_not_make() -> None:
+    made: list[str] = []
+    shut = {"b"}
+
+    class Secrets:
+        async def secret(self, name: str, uid: str) -> bytes | None:
+            made.append(name)
+            if name in shut:
+                raise SealError("closed")
+            return None
+
+    class Objects:
+        generation = 0
+
+        async def changed(self, after: int) -> int:
+            return after
+
+        def get(self, key: str, name: str, namespace: str = "") -> Object | None:
+            return None
+
+        def list(self, key: str) -> Sequence[Object]:
+            return [{"metadata": {"name": name, "uid": name, "generation": 1}} for name in ("a", "b")]
+
+    shown: list[list[str]] = []
+
+    class Plane:
+        def policy(self) -> object:
+            return None
+
+        def member(self, cluster: Object, secret: bytes | None) -> str:
+            return meta.name(cluster)
+
+        def show(self, policy: object, members: dict[str, object]) -> None:
+            shown.append(sorted(members))
+
+    publish = Publish(Objects(), Secrets(), Plane())  # type: ignore[arg-type]
+    await publish.publish()
+    await publish.publish()
+    assert (made, shown) == (["a", "b"], [["a"], ["a"]])
+    shut.clear()
+    publish.again()
+    await publish.publish()
+    assert (made, shown[-1]) == (["a", "b", "b"], ["a", "b"])
+
+
+def built(tmp_path: Path, *keys: str, sealed: bool = False) -> Sealer:
+    chosen = Settings(data_dir=tmp_path, seal_keys=tuple(map(SealKey.parse, keys)))
+    return sealsources.build(chosen, DataDir.open(tmp_path), sealed)
+
+
+def test_the_first_start_makes_a_key_file_and_a_later_one_finds_it(tmp_path: Path) -> None:
+    first = built(tmp_path)
+    file = tmp_path / "pki" / "seal.key"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert built(tmp_path, sealed=True).sources[0].keys == first.sources[0].keys
+
+
+def test_a_lost_key_file_is_never_made_anew_beside_what_it_sealed(tmp_path: Path) -> None:
+    sealer = built(tmp_path, sealed=True)
+    assert not (tmp_path / "pki" / "seal.key").exists()
+    with pytest.raises(SealError, match=r"seal\.key gives no key \(No such file or directory\)"):
+        sealer.seal(b"x", b"")
+    (tmp_path / "pki" / "seal.key").write_text(OLD)
+    source = sealer.sources[0]
+    assert isinstance(source, Keys)
+    assert source.look()
+    assert sealer.unseal(sealer.seal(b"x", b""), b"") == b"x"
+
+
+def test_a_key_file_that_is_damaged_while_running_leaves_the_keys_in_use(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(OLD)
+    (source, *_) = built(tmp_path, f"file:{file}").sources
+    assert isinstance(source, Keys)
+    file.write_text("half a ke")
+    assert (source.look(), source.keys) == (False, (OLD_ID,))
+    assert "gives no key (line 1 is no key" in source.why
+    file.write_text(f"{NEW}\n{OLD}\n")
+    assert (source.look(), source.keys, source.why) == (True, (NEW_ID, OLD_ID), "")
+
+
+def test_with_other_sources_the_key_file_of_the_data_directory_still_opens(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(NEW)
+    sealed = built(tmp_path).seal(b"x", b"")
+    later = built(tmp_path, f"file:{tmp_path / 'key'}", "unix:///run/kms.sock", sealed=True)
+    own = f"file:{tmp_path}/pki/seal.key"
+    assert [each.name for each in later.sources] == [f"file:{tmp_path}/key", "unix:///run/kms.sock", own]
+    assert (later.unseal(sealed, b""), later.fresh(sealed)) == (b"x", False)
+    assert [each.name for each in built(tmp_path, own).sources] == [own]
+    assert [each.name for each in built(tmp_path / "other", "env:NOT_THERE").sources] == ["env:NOT_THERE"]
+
+
+_CHILD = """
+import os, subprocess, sys
+from onepass.runtime import sealsources
+value = sealsources.take("MY_KEY")
+child = subprocess.run(["env"], capture_output=True, text=True).stdout
+began_with = open("/proc/self/environ", "rb").read()
+print(len(value), "MY_KEY" in child, value in child, value.encode() in began_with, b"KEPT=kept" in began_with)
+print(sealsources.take("MY_KEY"))
+"""
+
+
+def test_a_key_from_the_environment_is_seen_by_nobody_afterwards() -> None:
+    environment = os.environ | {"MY_KEY": OLD, "KEPT": "kept"}
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split("\n")[:2] == [f"{len(OLD)} False False False True", "None"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("file:/etc/onepass/seal.key", "file:/etc/onepass/seal.key"),
+        ("file:///etc/onepass/seal.key", "file:/etc/onepass/seal.key"),
+        ("env:ONEPASS_SEAL_KEY", "env:ONEPASS_SEAL_KEY"),
+        ("unix:///run/kms/kms.sock", "unix:///run/kms/kms.sock"),
+        ("unix:/run/kms/kms.sock", "unix:///run/kms/kms.sock"),
+    ],
+)
+def test_where_a_key_comes_from(text: str, shown: str) -> None:
+    assert str(SealKey.parse(text)) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "file:",
+        "env:",
+        "env:A=B",
+        "env:1A",
+        "unix:kms.sock",
+        "unix:",
+        "tcp://1.2.3.4:5",
+        f"unix:///{'x' * 107}",
+        OLD,
+    ],
+)
+def test_what_names_no_source_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        SealKey.parse(text)
+    assert str(caught.value) == "--seal-key: give file:PATH, env:NAME, or unix:///PATH of a KMS v2 plugin's socket"
+
+
+def test_a_source_twice_and_a_timeout_of_nothing_are_refused() -> None:
+    with pytest.raises(SettingsError, match="the same source is given twice"):
+        Settings(seal_keys=(SealKey.parse("env:A"), SealKey.parse("env:A")))
+    for timeout in (0.0, -1.0, 61.0, float("nan")):
+        with pytest.raises(SettingsError, match="--kms-timeout"):
+            Settings(kms_timeout=timeout)
