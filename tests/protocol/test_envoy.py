@@ -114,7 +114,7 @@ async def test_a_member_that_fails_is_named_with_the_cause(
     assert await dataplane.said(ask, "/m/unheard-of/x") == (
         503,
         "ServiceUnavailable",
-        'cluster "unheard-of" is being set up; try again in a moment',
+        'cluster "unheard-of" is being set up; try again in a moment. If it stays so, its conditions say why',
     )
     code, reason, message = await dataplane.said(ask, "/m/prod/break")
     assert (code, reason) == (502, "BadGateway")

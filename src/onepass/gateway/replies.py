@@ -96,7 +96,7 @@ def _unreachable(cluster: str) -> Sequence[_Reply]:
             "response.code_details == 'cluster_not_found'",
             503,
             "ServiceUnavailable",
-            f"{cluster} is being set up; try again in a moment",
+            f"{cluster} is being set up; try again in a moment. If it stays so, its conditions say why",
         ),
         _Reply(
             "response.code_details.contains('credential')",

@@ -1,6 +1,6 @@
 """Key-encryption keys that a KMS v2 plugin keeps, asked over gRPC on a unix socket.
 
-As kube-apiserver does: `Status` is asked every minute, or every ten seconds while something is wrong; a changed key_id
+As kube-apiserver does: `Status` is asked every minute, or within ten seconds while something is wrong; a changed key_id
 there makes a new seed; a seed is decrypted once, and stays in memory. Unlike kube-apiserver, a plugin that does not
 answer keeps nothing from being sealed as long as this process has a seed: docs/decisions/sealing.md says why.
 """
@@ -22,7 +22,8 @@ from onepass.pki.sealing import Envelope, KeyAway, Seed, Wrapped
 
 log = structlog.get_logger(__name__)
 
-WELL_SECONDS, UNWELL_SECONDS = 60.0, 10.0  # kube-apiserver's kmsv2PluginHealthzPositiveInterval and -Negative-
+# kube-apiserver's kmsv2PluginHealthzPositiveInterval and -Negative-; the first pauses of an outage are shorter here.
+WELL_SECONDS, UNWELL_SECONDS, FIRST_SECONDS = 60.0, 10.0, 0.5
 MOST_SEEDS = 4096  # that are waited for; there is one for each start that sealed something
 _AT_ONCE = 8
 _UNTRIED = "is being asked"
@@ -87,16 +88,17 @@ class Plugin:
         """Until cancelled."""
         loop = asyncio.get_running_loop()
         async with aio.insecure_channel(f"unix:{self.path}", options=_OPTIONS) as channel:
-            due = 0.0
+            due, well, unwell = 0.0, self.pauses[0], FIRST_SECONDS
             while True:
                 self._wake.clear()
                 again = loop.time() >= due
                 if again:
                     await self._look(channel, changed)
-                    due = loop.time() + self.pauses[1 if self.why else 0]
+                    due = loop.time() + well
                 await self._open_wanted(channel, changed, again=again)
                 if self.why:
-                    due = min(due, loop.time() + self.pauses[1])
+                    due = min(due, loop.time() + min(unwell, self.pauses[1]))
+                unwell = (unwell * 2 if again else unwell) if self.why else FIRST_SECONDS
                 if self.why or _UNTRIED not in self._wanted.values():
                     self._quiet.set()
                 with contextlib.suppress(TimeoutError):
@@ -105,19 +107,21 @@ class Plugin:
 
     async def _look(self, channel: aio.Channel, changed: Callable[[], None]) -> None:
         """Ask how the plugin is, and make a seed when its key is another than before."""
-        before = self.why
         try:
             key_id = kmsv2.healthy_key(await self._call(channel, "Status", Fields()))
             if self._seed is None or self._seed.wrapped.key_id != key_id:
                 self._take(await self._made(channel, key_id))
                 changed()
-            self.why = ""
+            self._stands("")
         except PluginRefused as error:
-            self.why = str(error)
-        if self.why and self.why != before:
-            log.warning("the KMS plugin is not well", endpoint=self.name, error=self.why)
-        elif before and not self.why:
-            log.info("the KMS plugin is well", endpoint=self.name, key=self.keys[0])
+            self._stands(str(error))
+
+    def _stands(self, why: str) -> None:
+        if why and why != self.why:
+            log.warning("the KMS plugin is not well", endpoint=self.name, error=why)
+        elif self.why and not why:
+            log.info("the KMS plugin is well", endpoint=self.name)
+        self.why = why
 
     async def _made(self, channel: aio.Channel, key_id: str) -> Seed:
         """Raises PluginRefused."""
@@ -153,7 +157,7 @@ class Plugin:
         try:
             self._opened[wrapped] = kmsv2.seed(await self._call(channel, "Decrypt", told))
         except _Away as error:
-            self.why = str(error)
+            self._stands(str(error))
             return False
         except PluginRefused as error:
             why = str(error)
