@@ -378,7 +378,6 @@ def test_a_listed_program_gets_the_credential_and_its_next_one(member: Member, s
     )
     (tmp_path / "plugin").chmod(0o700)
     first, second = (member.kubectl("create", "token", "cloud", "--duration", span).strip() for span in ("1h", "2h"))
-    (tmp_path / "token").write_text(first)
     (tmp_path / "ends").write_text((datetime.now(UTC) + timedelta(seconds=10)).isoformat())
     listed = {"command": str(tmp_path / "plugin"), "args": ["token", "--name", "*"], "endpoints": ["127.0.0.1"]}
     (tmp_path / "plugins.yaml").write_text(yaml.safe_dump({"plugins": [listed]}))
@@ -402,6 +401,12 @@ def test_a_listed_program_gets_the_credential_and_its_next_one(member: Member, s
     }
     with client.Gateway(gateway.kubeconfig) as api:
         api.create(client.CLUSTERS, cluster)
+        eventually(lambda: "ProgramFails" in json.dumps(api.get(f"{client.CLUSTERS}/cloud")))
+        code, text = api.raw(f"{client.CLUSTERS}/cloud/proxy/api/v1/namespaces/default/pods")
+        assert code == 503  # and not as nobody to the member
+        assert "is being set up; try again in a moment" in text
+        eventually(lambda: "NoCredential" in json.dumps(api.get(f"{client.CLUSTERS}/cloud")))
+        (tmp_path / "token").write_text(first)
         eventually(lambda: meta.section(api.get(f"{client.CLUSTERS}/cloud"), "status").get("healthy") is True)
         with Load(api, f"{client.CLUSTERS}/cloud/proxy/api/v1/namespaces/default/pods").running() as load:
             before = credential(api, "cloud")["fingerprint"]
@@ -413,6 +418,13 @@ def test_a_listed_program_gets_the_credential_and_its_next_one(member: Member, s
         shown = json.dumps(api.get(f"{client.CLUSTERS}/cloud"))
         assert first not in shown
         assert second not in shown
-    runs = (tmp_path / "runs").read_text().splitlines()
-    assert set(runs) == {"token --name c1"}
-    assert 2 <= len(runs) <= 4  # the answer is kept: not once a request
+        runs = (tmp_path / "runs").read_text().splitlines()
+        assert set(runs) == {"token --name c1"}
+        assert len(runs) <= 8  # the answer is kept: not once a request
+        # Long before its end the member refuses the token: the program is asked again by itself.
+        member.kubectl("delete", "serviceaccount", "cloud", "-n", "default")
+        member.kubectl("create", "serviceaccount", "cloud", "-n", "default")
+        before = credential(api, "cloud")["fingerprint"]
+        (tmp_path / "token").write_text(member.kubectl("create", "token", "cloud", "--duration", "1h").strip())
+        eventually(lambda: credential(api, "cloud")["fingerprint"] != before)
+        eventually(lambda: api.raw(f"{client.CLUSTERS}/cloud/proxy/api/v1/namespaces/default/pods")[0] == 200)

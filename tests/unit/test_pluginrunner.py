@@ -1,6 +1,9 @@
 """Credential programs as they run: what they get, how long, and what becomes of a bad answer."""
 
+import asyncio
 import json
+import os
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -83,6 +86,20 @@ async def test_a_program_that_hangs_is_ended_with_all_that_it_started(tmp_path: 
         assert time.monotonic() < deadline
 
 
+async def test_what_has_left_the_process_group_and_holds_its_output_holds_up_nothing(tmp_path: Path) -> None:
+    source = (
+        "import subprocess, sys\n"
+        "child = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+        f"open({str(tmp_path / 'child')!r}, 'w').write(str(subprocess.Popen(child, start_new_session=True).pid))\n"
+    )
+    try:
+        with pytest.raises(PluginRefused, match="did not end within"):
+            async with asyncio.timeout(30):
+                await runner("-c", source, seconds=3.0).run(cluster("-c", source))
+    finally:
+        os.kill(int((tmp_path / "child").read_text()), signal.SIGKILL)
+
+
 async def test_a_program_that_is_no_longer_listed_is_not_run() -> None:
     with pytest.raises(PluginRefused, match="is not run: the operator"):
         await Runner(()).run(cluster("-c", "exit(0)"))
@@ -114,3 +131,72 @@ def test_a_list_is_read(tmp_path: Path) -> None:
     entry = {"command": sys.executable, "args": ["a", "*"], "endpoints": ["*.x"], "env": {"A": "b"}, "allowEnv": ["C"]}
     path.write_text(yaml.safe_dump({"plugins": [entry]}))
     assert pluginrunner.read(path) == (Plugin(sys.executable, ("a", "*"), ("*.x",), (("A", "b"),), ("C",)),)
+
+
+@pytest.mark.parametrize(
+    ("complaint", "told"),
+    [
+        ("error: token=abc failed", "error: token=[cut] failed"),
+        ("AWS_SECRET_ACCESS_KEY: hunter2", "AWS_SECRET_ACCESS_KEY: [cut]"),
+        ("Authorization: Bearer a.b.c", "Authorization: Bearer [cut]"),
+        ('{"token": "abc"}', '{"token": [cut]'),
+        ("got k8s-aws-v1.aHR0cHM6Ly9zdHMuYW1hem9uYXdz1234 from sts", "got [cut] from sts"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEF", "-----BEGIN PRIVATE KEY----- [cut]"),
+        ("gke-gcloud-auth-plugin: the token has expired", "gke-gcloud-auth-plugin: the token has expired"),
+        ("at /usr/local/lib/python3.11/site-packages/x.py", "at /usr/local/lib/python3.11/site-packages/x.py"),
+        ("a\x1b[31mb\0", "a [31mb "),
+    ],
+)
+def test_what_a_program_complains_is_logged_without_credentials(complaint: str, told: str) -> None:
+    assert pluginrunner.said(complaint.encode()) == told
+
+
+COUNTING = """\
+import json, sys, time
+open(sys.argv[1], "a").write("x")
+time.sleep(0.2)
+status = {"token": "t" + str(len(open(sys.argv[1]).read()))}
+print(json.dumps({"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}))
+"""
+
+
+async def test_equal_invocations_share_an_answer_until_somebody_needs_a_newer_one(tmp_path: Path) -> None:
+    now = 1000.0
+    program = runner("-c", COUNTING, "*")
+    program.clock = lambda: now
+    fleet = [cluster("-c", COUNTING, str(tmp_path / "runs")) | {"metadata": {"name": f"c{n}"}} for n in range(200)]
+    answers = await asyncio.gather(*(program.run(each) for each in fleet))
+    assert {each.token for each in answers} == {"t1"}
+    assert (await program.run(fleet[0], since=999.0)).token == "t1"
+    assert (await program.run(fleet[0], since=1000.0)).token == "t2"  # its member has refused what it has
+    now += pluginrunner.SHARED_SECONDS + 1
+    assert (await program.run(fleet[0])).token == "t3"
+    other = cluster("-c", COUNTING, str(tmp_path / "others"))
+    assert (await program.run(other)).token == "t1"
+
+
+async def test_one_program_that_hangs_holds_up_no_other(tmp_path: Path) -> None:
+    hanging, prompt = "import sys, time; time.sleep(600)", answer(token="t")
+    program = runner("-c", "*", "*", seconds=600.0)
+    other = tmp_path / "other"
+    other.symlink_to(sys.executable)
+    program.plugins = (*program.plugins, Plugin(str(other), ("-c", "*"), ("*",)))
+    waiting = [asyncio.create_task(program.run(cluster("-c", hanging, str(n)))) for n in range(100)]
+    try:
+        quick = cluster("-c", prompt)
+        quick["spec"]["access"]["credential"]["execConfig"]["command"] = str(other)  # type: ignore[index,call-overload]
+        async with asyncio.timeout(60):
+            assert (await program.run(quick)).token == "t"
+        assert not any(each.done() for each in waiting)
+    finally:
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_failure_is_shared_as_an_answer_is(tmp_path: Path) -> None:
+    source = f"open({str(tmp_path / 'runs')!r}, 'a').write('x'); exit(3)"
+    program = runner("-c", source)
+    told = await asyncio.gather(*(program.run(cluster("-c", source)) for _ in range(50)), return_exceptions=True)
+    assert {str(each) for each in told} == {"failed with exit status 3; the gateway's log has what it said"}
+    assert (tmp_path / "runs").read_text() == "x"

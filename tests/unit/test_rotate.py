@@ -13,7 +13,8 @@ from tests.unit.test_registry_mirror import running
 
 from onepass.api import meta
 from onepass.api.meta import JSON, Object
-from onepass.controllers import rotate
+from onepass.controllers import conditions, rotate
+from onepass.controllers.conditions import Condition
 from onepass.controllers.findings import Answer
 from onepass.controllers.probe import CLUSTERS
 from onepass.controllers.rotate import Rotate
@@ -80,10 +81,13 @@ class Site:
         secret = await self.store.secret("prod", meta.uid(obj))
         return str(json.loads(secret or b"{}")["serviceAccountToken"])
 
-    async def condition(self) -> tuple[str, str, str]:
+    async def conditions(self) -> dict[str, tuple[str, str, str]]:
         listed = meta.section(await self.store.get("", "prod"), "status").get("conditions")
-        (found,) = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-        return str(found["status"]), str(found["reason"]), str(found["message"])
+        every = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+        return {str(it["type"]): (str(it["status"]), str(it["reason"]), str(it["message"])) for it in every}
+
+    async def condition(self) -> tuple[str, str, str]:
+        return (await self.conditions())[rotate.CONDITION]
 
 
 @asynccontextmanager
@@ -174,6 +178,49 @@ async def test_a_renewal_that_fails_is_told_and_tried_again(
         await it.step()
         await it.step()
         assert (await it.condition())[1] == "Valid"
+
+
+async def refused(it: Site, reason: str = "Unauthorized") -> None:
+    def applied(status: Object) -> Object:
+        told = Condition("Ready", reason == "Ready", reason, "as the prober says", generation)
+        return {**status, "conditions": conditions.merged(status.get("conditions"), NOW, told)}
+
+    stored = await it.store.get("", "prod")
+    generation = int(str(meta.section(stored, "metadata")["generation"]))
+    await Statuses(it.store).write("prod", meta.uid(stored), applied)
+
+
+async def test_a_token_that_the_member_refuses_is_renewed_early_and_once(storage: Storage, write: Write) -> None:
+    member, old = Member(), token(NOW - HOUR, NOW + 9 * HOUR)
+    async with site(storage, write, cluster(old), member) as it:
+        await refused(it)
+        assert await it.step() is None
+        assert await it.token() != old
+        again = await it.step()  # the prober has not looked again yet: what it says is of the token before
+        assert again is not None
+        assert again > HOUR
+        await refused(it)  # also the new one
+        again = await it.step()
+        assert again is not None
+        assert 0 < again <= 10
+        assert len(member.asked) == 1
+        await refused(it, "Ready")
+        await it.step()
+        assert (await it.conditions())["CredentialValid"][:2] == ("True", "Valid")
+        assert len(member.asked) == 1
+
+
+async def test_a_token_that_is_refused_for_its_renewal_too_is_told(storage: Storage, write: Write) -> None:
+    member = Member(401, lambda: {})
+    async with site(storage, write, cluster(token(NOW - HOUR, NOW + 9 * HOUR)), member) as it:
+        await refused(it)
+        pauses = [await it.step() for _ in range(3)]
+        assert all(pause is not None and pause > 0.7 * 5 for pause in pauses)
+        assert len(member.asked) == 1  # no time has passed
+        status, reason, message = (await it.conditions())["CredentialValid"]
+        assert (status, reason) == ("False", "Refused")
+        assert "the member refuses the token" in message
+        assert "onepass cluster rotate NAME --kubeconfig FILE" in message
 
 
 async def test_of_two_that_renew_the_first_is_kept(storage: Storage, write: Write) -> None:

@@ -24,6 +24,7 @@ from onepass.api.meta import Object
 from onepass.controllers import feed, findings
 from onepass.controllers.findings import Answer, Finding, Standing
 from onepass.controllers.loop import Loop
+from onepass.registry import credentials
 
 CLUSTERS = "clusters.cluster.karpor.io"
 HANDSHAKE_SECONDS = 5.0
@@ -213,6 +214,9 @@ class Probe:
             alpn = await handshake(peer)
         except (OSError, TimeoutError) as error:
             return unreachable(peer, error)
+        if credentials.awaited(cluster):
+            told = "its credential program has not answered yet; the condition CredentialValid says why"
+            return Finding(True, False, "NoCredential", told, alpn=alpn)
         deadline = asyncio.get_running_loop().time() + _PUBLISH_SECONDS
         while True:
             began = time.perf_counter()

@@ -19,11 +19,12 @@ import structlog
 from onepass.api import meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
-from onepass.controllers import conditions, feed
+from onepass.controllers import conditions, feed, refusals
 from onepass.controllers.conditions import Condition
 from onepass.controllers.findings import Answer
 from onepass.controllers.loop import Loop
 from onepass.controllers.probe import CLUSTERS
+from onepass.controllers.refusals import Patience
 from onepass.pki import lifetimes
 from onepass.pki.lifetimes import BoundToken, Lifetime
 from onepass.pki.sealing import Damaged, SealError
@@ -86,8 +87,12 @@ def due(cluster: Object, lifetime: Lifetime) -> float:
     return lifetime.at(_SHARE - _SPREAD * int.from_bytes(seed[:4], "big") / 2**32)
 
 
-def told(credential: Held, now: float, renews: bool, failure: str = "") -> Condition:
-    """What is said of a credential."""
+def told(credential: Held, now: float, renews: bool, failure: str = "", refused: bool = False) -> Condition:
+    """What is said of a credential; `refused` by the member."""
+    if refused:
+        why = f"; it is not renewed: {failure}" if failure else ""
+        what_to_do = "give the gateway a new one: onepass cluster rotate NAME --kubeconfig FILE"
+        return Condition(CONDITION, False, "Refused", f"the member refuses the {credential.what}{why}; {what_to_do}")
     if credential.lifetime is None:
         if failure:
             return Condition(CONDITION, True, "RenewalFails", f"the {credential.what} is not renewed: {failure}")
@@ -127,6 +132,7 @@ class Rotate:
     _failures: dict[str, int] = field(default_factory=dict)
     _closed: set[str] = field(default_factory=set)  # whose credential cannot be opened
     _keys: int = 0
+    _patience: Patience = field(default_factory=lambda: Patience(*RETRY_SECONDS))
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -146,6 +152,7 @@ class Rotate:
         if cluster is None or meta.section(_credential(cluster), "execConfig"):  # those are kept by `programs`
             self._failures.pop(name, None)
             self._closed.discard(name)
+            self._patience.forget(name)
             return None
         try:
             credential = held(await self.secrets.secret(name, meta.uid(cluster)))
@@ -162,7 +169,15 @@ class Rotate:
     async def _kept_up(self, name: str, cluster: Object, credential: Held) -> float | None:
         renews, failure, now = _credential(cluster).get("renew") is True, "", self.clock()
         when = due(cluster, credential.lifetime) if renews and credential.lifetime else None
-        if renews and (when is None or when <= now or REQUESTED in meta.annotations(cluster)):
+        refused = refusals.refuses(cluster)
+        if refusals.takes(cluster):
+            self._patience.forget(name)
+        patient = self._patience.wait(name, now, 0.0) if refused and renews else 0.0
+        requested = REQUESTED in meta.annotations(cluster)
+        wanted = when is None or when <= now or refused
+        if renews and (requested or (wanted and not patient)):
+            if refused:
+                self._patience.tried(name, now)
             try:
                 await self._renew(name, cluster, credential)
             except NotRenewed as error:
@@ -171,13 +186,13 @@ class Rotate:
             else:
                 self._failures.pop(name, None)
                 return None  # what was written brings the member here again
-        await self._tell(cluster, told(credential, now, renews, failure))
+        await self._tell(cluster, told(credential, now, renews, failure, refused))
         if failure:
             self._failures[name] = self._failures.get(name, 0) + 1
             first, longest = RETRY_SECONDS
             pause = min(longest, first * 2.0 ** min(self._failures[name] - 1, 10))
             return pause * random.uniform(0.75, 1.25)  # noqa: S311  spreads what failed together
-        return _next_look(credential.lifetime, when, now)
+        return patient or _next_look(credential.lifetime, when, now)
 
     async def _renew(self, name: str, cluster: Object, credential: Held) -> None:
         """Raises NotRenewed."""
@@ -219,7 +234,7 @@ class Rotate:
         if answer.unknown:
             raise NotRenewed("the data plane does not know the member")
         if answer.code == 401:
-            raise NotRenewed("the member refuses the present token; join it again: onepass cluster rotate NAME -f FILE")
+            raise NotRenewed("the member refuses the present token")
         if answer.code == 403:
             raise NotRenewed(f"{account} may not make tokens for itself: give it `create` on serviceaccounts/token")
         if answer.code == 404:
@@ -256,7 +271,7 @@ def _next_look(lifetime: Lifetime | None, when: float | None, now: float) -> flo
 
 
 def _version(cluster: Object) -> object:
-    return meta.section(cluster, "metadata").get("generation"), meta.annotations(cluster).get(REQUESTED)
+    return refusals.version(cluster), meta.annotations(cluster).get(REQUESTED)
 
 
 def _credential(cluster: Object) -> Object:

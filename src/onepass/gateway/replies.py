@@ -31,6 +31,7 @@ class _Reply:
     code: int
     reason: str
     message: str
+    again: int = 0  # seconds after which clients may ask again, and client-go does
 
 
 def _unreachable(cluster: str) -> Sequence[_Reply]:
@@ -97,12 +98,14 @@ def _unreachable(cluster: str) -> Sequence[_Reply]:
             503,
             "ServiceUnavailable",
             f"{cluster} is being set up; try again in a moment. If it stays so, its conditions say why",
+            again=1,
         ),
         _Reply(
             "response.code_details.contains('credential')",
             503,
             "ServiceUnavailable",
             f"the credential for {cluster} is not there yet; try again in a moment",
+            again=1,
         ),
         _Reply(
             "response.code == 504 || response.code_details.endsWith('_timeout') && response.code != 408",
@@ -211,6 +214,9 @@ def _mapper(reply: _Reply, expression: str) -> http_connection_manager_pb2.Respo
             json_format=status, content_type="application/json"
         ),
     )
+    if reply.again:
+        header = base_pb2.HeaderValue(key="retry-after", value=str(reply.again))
+        mapper.headers_to_add.append(base_pb2.HeaderValueOption(header=header))
     if reply.code:
         mapper.status_code.value = reply.code
     return mapper

@@ -66,6 +66,16 @@ def marked(obj: Object) -> Object:
     return {**obj, "spec": {**meta.section(obj, "spec"), "access": shown}}
 
 
+def answered(obj: Object) -> bool:
+    """Whether there is a credential; of type OIDC there is none before the program has answered once."""
+    return bool(meta.text(meta.section(_access(obj), "credential"), "fingerprint"))
+
+
+def awaited(obj: Object) -> bool:
+    """Whether a program has yet to answer for the first time: until then a request would come without a credential."""
+    return meta.section(_access(obj), "credential").get("type") == OIDC and not answered(obj)
+
+
 def pem(value: str) -> bytes:
     """What a Go []byte field holds. Raises ValueError, without the value."""
     try:

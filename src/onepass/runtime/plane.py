@@ -11,7 +11,7 @@ from onepass.controllers import probe
 from onepass.controllers.findings import Answer
 from onepass.gateway import ir, members, replies, resources, routing
 from onepass.pki import certificates
-from onepass.registry import destinations
+from onepass.registry import credentials, destinations
 from onepass.registry.currentpolicy import CurrentPolicy
 from onepass.runtime.whereabouts import Whereabouts
 from onepass.xds.ads import Ads
@@ -39,7 +39,10 @@ class Plane:
         return self.current.get()
 
     def member(self, cluster: Object, secret: bytes | None) -> ir.Member:
-        """Also ValueError for one that is where no member may be: it may have been registered under other rules."""
+        """Also ValueError for one that is where no member may be: it may have been registered under other rules; and
+        for one without the credential that it is to have, or a request would reach it as nobody."""
+        if credentials.awaited(cluster):
+            raise ValueError("its credential program has not answered yet")
         member = members.member(cluster, secret)
         if members.is_literal(member) and (wrong := destinations.judge(member.host, member.port, self.bounds())):
             raise ValueError(f"its endpoint {wrong[0]}")
