@@ -92,7 +92,7 @@ def test_a_lost_key_closes_what_it_sealed_and_harms_nothing_else(tmp_path: Path,
         eventually(lambda: condition(gateway, "c1")[1] == "KeyMissing")
         told = condition(gateway, "c1")[2]
         assert f"it is sealed with the key {sealkeys.name(put_away.read_text())}, which is not at hand" in told
-        assert "give it back with --seal-key, or give the cluster a new credential" in told
+        assert "give it back with --seal-key, or a new credential with onepass cluster rotate" in told
         assert carried(gateway, "open")
         refused = gateway.kubectl("get", "--raw", PODS.format("c1"), context="onepass", check=False)
         assert refused.returncode

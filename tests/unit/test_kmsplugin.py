@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.programs.kmsplugin import Kms
+from tests.programs import golang, kubemembers
+from tests.programs.kmsplugin import NOTE, Kms
 
 from onepass.pki import kmsv2, sealing, sealkeys
 from onepass.pki.kmsv2 import Fields, PluginRefused
@@ -267,3 +268,25 @@ def test_the_messages_are_those_of_kubernetes() -> None:
     assert kmsv2.wrapped(answer) == sealing.Wrapped(sealing.KMS, "k", b"c", (("a.b", b"1"),))
     with pytest.raises(PluginRefused, match="does not speak KMS v2"):
         kmsv2.decode("StatusResponse", b"\xff")
+
+
+async def test_kubernetes_own_server_of_the_api_understands_and_is_understood(tmp_path: Path) -> None:
+    try:
+        program = golang.build(kubemembers.SOURCE, "./kmsplugin")
+    except golang.GoMissing as missing:
+        pytest.skip(str(missing))
+    path = tmp_path / "kms.sock"
+    process = await asyncio.create_subprocess_exec(program, path, stdin=asyncio.subprocess.PIPE)
+    try:
+        async with site(path) as it:
+            await it.until(lambda: it.plugin.seed)
+            sealed = it.sealer.seal(b"secret", CONTEXT)
+            assert it.plugin.keys == ("kms:go-1",)
+        async with site(path) as it:
+            it.sealer.expect(sealed)
+            await it.until(lambda: it.opens(sealed))
+            assert sealing.parse(sealed).wrapped.annotations == ((NOTE, b"\x00\xff"),)
+    finally:
+        assert process.stdin
+        process.stdin.close()
+        await process.wait()

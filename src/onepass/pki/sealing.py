@@ -29,6 +29,7 @@ SEED = 32
 _OLD, _VERSION = b"\x01", b"\x02"
 _OLD_HEADER = 9  # version and the id of the key
 _INFO, _TAG, _NONCE = 32, 16, 12
+_SHOWN = 1024  # characters of a key id; KMS v2 allows no more bytes
 _CUT = "these are not sealed bytes"
 
 
@@ -68,7 +69,7 @@ class Wrapped:
     @property
     def key(self) -> str:
         """The name of the key, as people read it. KMS v2 says of a key_id that it may be logged."""
-        shown = "".join(c if c.isprintable() else "?" for c in self.key_id)
+        shown = "".join(c if c.isprintable() else "?" for c in self.key_id[:_SHOWN])
         return f"kms:{shown}" if self.kind == KMS else shown
 
 

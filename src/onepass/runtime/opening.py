@@ -1,5 +1,6 @@
 """Joins the controllers that open members' credentials to the keys that open them."""
 
+import asyncio
 from dataclasses import dataclass
 
 from onepass.controllers.publish import Publish
@@ -12,9 +13,11 @@ from onepass.registry.store import Store
 from onepass.runtime.plane import Asker, Plane
 from onepass.runtime.sealer import Sealer
 from onepass.runtime.statuses import Statuses
-from onepass.storage.interface import Storage
+from onepass.storage.interface import Storage, Unavailable
 
 WAIT_SECONDS = 10.0  # for keys that have to be asked for, before the rest is served without what they open
+
+_PAUSE = 1.0  # seconds between tries while the storage does not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +51,14 @@ class Opening:
 
     async def known(self) -> None:
         """Ask for every key that is needed, once each, and wait for the answers, but not long."""
-        after = b""
-        while page := await self.records.page(after, PAGE):
+        after: bytes | None = b""
+        while after is not None:
+            try:
+                page = await self.records.page(after, PAGE)
+            except Unavailable:
+                await asyncio.sleep(_PAUSE)
+                continue
             for record in page:
                 self.sealer.expect(record.value)
-            after = page[-1].key
+            after = page[-1].key if page else None
         await self.sealer.settled(WAIT_SECONDS)

@@ -17,7 +17,7 @@ from onepass.pki.sealing import Envelope, KeyAway, KeyMissing, SealError, Seed
 
 log = structlog.get_logger(__name__)
 
-GIVE = "give it back with --seal-key, or give the cluster a new credential"
+GIVE = "give it back with --seal-key, or a new credential with onepass cluster rotate NAME --kubeconfig FILE"
 
 
 class Source(Protocol):
