@@ -87,7 +87,7 @@ async def test_a_seed_is_encrypted_once_and_decrypted_once(path: Path) -> None:
         async with site(path) as it:
             assert it.why(sealed[0]).endswith("which is being asked")
             for each in sealed:
-                it.sealer.expect(each)
+                it.sealer.at_hand(each)
             await it.sealer.settled(SECONDS)
             assert all(map(it.opens, sealed))
             assert (kms.calls["Encrypt"], kms.calls["Decrypt"]) == (2, 1)
@@ -159,7 +159,7 @@ async def test_a_lost_key_closes_what_it_sealed_and_nothing_else(path: Path) -> 
     foreign = Sealer([Keys("other", sealkeys.generate)]).seal(b"secret", CONTEXT)
     with kms.serving(path):
         async with site(path, 5.0, beside) as it:
-            it.sealer.expect(lost)
+            it.sealer.at_hand(lost)
             await it.sealer.settled(SECONDS)
             told = it.why(lost)
             assert "the key kms:key-1 is kept by the KMS plugin at unix:///" in told
@@ -179,7 +179,7 @@ async def test_altered_records_never_open(path: Path) -> None:
     with kms.serving(path):
         async with site(path) as it:
             for each in (twisted, renamed, sealed):
-                it.sealer.expect(each)
+                it.sealer.at_hand(each)
             await it.sealer.settled(SECONDS)
             assert "not encrypted here" in it.why(twisted)
             assert "the annotations are others" in it.why(renamed)
@@ -240,7 +240,7 @@ async def test_a_decrypted_thing_that_is_no_seed_is_refused(path: Path) -> None:
     kms.answer["Decrypt"] = fields(plaintext=b"short")
     with kms.serving(path):
         async with site(path) as it:
-            it.sealer.expect(sealed)
+            it.sealer.at_hand(sealed)
             await it.sealer.settled(SECONDS)
             assert "decrypted to something that was never encrypted here" in it.why(sealed)
 
@@ -283,7 +283,7 @@ async def test_kubernetes_own_server_of_the_api_understands_and_is_understood(tm
             sealed = it.sealer.seal(b"secret", CONTEXT)
             assert it.plugin.keys == ("kms:go-1",)
         async with site(path) as it:
-            it.sealer.expect(sealed)
+            it.sealer.at_hand(sealed)
             await it.until(lambda: it.opens(sealed))
             assert sealing.parse(sealed).wrapped.annotations == ((NOTE, b"\x00\xff"),)
     finally:

@@ -8,6 +8,9 @@ from onepass.api import meta
 from onepass.api.meta import Object
 from onepass.controllers.loop import Loop
 
+_REST = 9.0  # times as long as it took to look through all, before the next look
+_REST_LONGEST_SECONDS = 0.5
+
 
 class Objects(Protocol):
     """What a controller reads: the mirror."""
@@ -57,8 +60,9 @@ async def follow(
     A controller that writes status passes a `version` that its own writes leave alone, or it would never rest.
     """
     seen: dict[str, object] = {}
-    generation = -1
+    generation, clock = -1, asyncio.get_running_loop().time
     while True:
+        began = clock()
         found = objects.list(kind)
         now = {meta.name(obj): (meta.uid(obj), version(obj)) for obj in found}
         for obj in found:
@@ -68,4 +72,6 @@ async def follow(
         for name in seen.keys() - now.keys():
             loop.forget(name)
         seen = dict(now)
+        # Thousands of objects that change one after the other are looked through together.
+        await asyncio.sleep(min(_REST_LONGEST_SECONDS, _REST * (clock() - began)))
         generation = await objects.changed(generation)

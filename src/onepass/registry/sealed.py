@@ -26,12 +26,16 @@ class Sealer(Protocol):
 
 
 class Keys(Sealer, Protocol):
-    """A sealer that knows its keys by name. `key` and `fresh` raise SealError for what is no sealed bytes."""
+    """A sealer that knows its keys by name. All raise SealError for what is no sealed bytes."""
 
     def key(self, sealed: bytes) -> str: ...
 
     def fresh(self, sealed: bytes) -> bool:
         """Whether it is sealed as it would be now."""
+        ...
+
+    def at_hand(self, sealed: bytes) -> bool:
+        """Whether there is a key to open it with now."""
         ...
 
 
@@ -124,6 +128,11 @@ class Resealing:
 
     async def _anew(self, record: Record) -> Op | None:
         """None for what cannot be opened, or belongs to no object any more."""
+        try:
+            if not self.keys.at_hand(record.value):
+                return None
+        except SealError:
+            return None
         obj = await self.storage.get(record.key.removeprefix(_ROOT))
         if obj is None:
             return None

@@ -1,11 +1,13 @@
 """Joins the controllers that open members' credentials to the keys that open them."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 
 from onepass.controllers.publish import Publish
 from onepass.controllers.reseal import PAGE, Reseal
 from onepass.controllers.rotate import Rotate
+from onepass.pki.sealing import SealError
 from onepass.registry import clusters
 from onepass.registry.mirror import Mirror
 from onepass.registry.sealed import Resealing
@@ -22,13 +24,17 @@ _PAUSE = 1.0  # seconds between tries while the storage does not answer
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """These run once the keys are known, as far as that is possible: see `known`."""
+    """These run once the keys are known, as far as that is possible: see `known`.
+
+    Members are published first, so that what a lost key gives the others to do holds up no other member.
+    """
 
     publish: Publish
     rotate: Rotate
     reseal: Reseal
     records: Resealing
     sealer: Sealer
+    published: asyncio.Event
 
     @classmethod
     def build(
@@ -36,7 +42,8 @@ class Opening:
     ) -> "Opening":
         """Whatever changes about the keys is followed from now on."""
         records = Resealing(storage, clusters.RESOURCE, sealer)
-        publish = Publish(mirror, store, plane)
+        published = asyncio.Event()
+        publish = Publish(mirror, store, plane, lambda _generation: published.set())
         rotate = Rotate(mirror, store, Statuses(store), asker.post)
         reseal = Reseal(records)
 
@@ -47,7 +54,15 @@ class Opening:
             mirror.stir()
 
         sealer.changed = changed
-        return cls(publish, rotate, reseal, records, sealer)
+        return cls(publish, rotate, reseal, records, sealer, published)
+
+    async def follow(self) -> None:
+        """Run all of them, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.publish.run(), name="publish")
+            await self.published.wait()
+            group.create_task(self.rotate.run(), name="rotate")
+            group.create_task(self.reseal.run(), name="reseal")
 
     async def known(self) -> None:
         """Ask for every key that is needed, once each, and wait for the answers, but not long."""
@@ -59,6 +74,7 @@ class Opening:
                 await asyncio.sleep(_PAUSE)
                 continue
             for record in page:
-                self.sealer.expect(record.value)
+                with contextlib.suppress(SealError):
+                    self.sealer.at_hand(record.value)
             after = page[-1].key if page else None
         await self.sealer.settled(WAIT_SECONDS)

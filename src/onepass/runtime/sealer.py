@@ -13,7 +13,7 @@ from typing import Protocol
 import structlog
 
 from onepass.pki import sealing
-from onepass.pki.sealing import Envelope, KeyAway, KeyMissing, SealError, Seed
+from onepass.pki.sealing import Envelope, KeyAway, KeyMissing, Seed
 
 log = structlog.get_logger(__name__)
 
@@ -86,13 +86,14 @@ class Sealer:
             raise KeyAway("; ".join(away))
         raise KeyMissing(f"it is sealed with the key {envelope.wrapped.key}, which is not at hand: {GIVE}")
 
-    def expect(self, sealed: bytes) -> None:
-        """Let the sources find out what it takes to open something, when that is soon to be asked."""
-        with contextlib.suppress(SealError):
-            envelope = sealing.parse(sealed)
-            for source in self.sources:
-                with contextlib.suppress(SealError):
-                    source.open(envelope)
+    def at_hand(self, sealed: bytes) -> bool:
+        """Whether there is a key to open it with now. If not, the sources find out what they can. Raises Damaged."""
+        envelope = sealing.parse(sealed)
+        for source in self.sources:
+            with contextlib.suppress(KeyAway):
+                if source.open(envelope) is not None:
+                    return True
+        return False
 
     def key(self, sealed: bytes) -> str:
         """The name of the key that something is sealed with. Raises Damaged."""

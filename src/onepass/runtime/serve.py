@@ -275,8 +275,7 @@ class Server:
         await opening.known()
         await registration.register(self.stores[clusters.RESOURCE.key], [each.access for each in sandboxes])
         await self.mirror.synced()
-        for part, run in (("publish", opening.publish), ("rotate", opening.rotate), ("reseal", opening.reseal)):
-            tasks.append(group.create_task(run.run(), name=part))
+        tasks.append(group.create_task(opening.follow(), name="publish"))
         tasks.append(group.create_task(self.admin.run(), name="kubeconfig"))
         reporter.starting("waiting for the first answer through the gateway")
         await Readiness(self.admin.entry).reached([each.access.name for each in sandboxes])
