@@ -16,6 +16,8 @@ from tests.e2e.conftest import BIN, Gateway
 from tests.programs import golang
 from tests.programs.gomembers import GoMember
 
+from onepass.runtime import settings
+
 pytestmark = pytest.mark.e2e
 
 DEPLOY = golang.ROOT / "deploy"
@@ -33,7 +35,7 @@ def rendered(helm: Path, mode: str, *settings: str) -> str:
     values = [
         word
         for setting in (f"mode={mode}", *settings)
-        for word in ("--set-json" if "[" in setting else "--set", setting)
+        for word in ("--set-json" if "[" in setting or "{" in setting else "--set", setting)
     ]
     done = run(helm, "template", "onepass", str(CHART), "--namespace", "onepass", *values)
     assert done.returncode == 0, done.stderr
@@ -51,7 +53,15 @@ def test_the_chart_is_sound(helm: Path, mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["mode=other", "extension.passes=perhaps", "extension.pases=narrow", "persistence.size="]
+    "setting",
+    [
+        "mode=other",
+        "extension.passes=perhaps",
+        "extension.pases=narrow",
+        "persistence.size=",
+        "seal.kms.socket=kms.sock",
+        "seal.kms.socket=../kms.sock",
+    ],
 )
 def test_settings_that_cannot_be_are_refused(helm: Path, setting: str) -> None:
     assert run(helm, "template", "onepass", str(CHART), "--set", setting).returncode != 0
@@ -102,6 +112,31 @@ def test_the_options_of_the_pod_are_options_of_the_program(helm: Path, mode: str
     assert {"--name", "--allow-endpoint-cidr", "--data-dir"} <= asked
     for option in asked:
         assert re.search(rf"{re.escape(option)}\b", help_), option
+
+
+def test_keys_come_from_secrets_and_from_a_plugin(helm: Path) -> None:
+    """The plugin seals before the secrets, which open; no key stands in the pod."""
+    secrets = 'seal.secrets=[{"name":"onepass-seal","key":"key"},{"name":"onepass-seal-old","key":"key"}]'
+    kms = """seal.kms={"socket":"kms.sock","volume":{"emptyDir":{}},"sidecar":{"name":"kms","image":"kms:1",
+        "volumeMounts":[{"name":"tmp","mountPath":"/tmp"}]}}"""
+    pod = template(rendered(helm, "standalone", secrets, kms))
+    (gateway,), (plugin,) = pod["containers"], pod["initContainers"]
+    keys = [argument for argument in gateway["args"] if argument.startswith("--seal-key")]
+    assert keys == [
+        "--seal-key=unix:///run/kms/kms.sock",
+        "--seal-key=env:ONEPASS_SEAL_KEY_0",
+        "--seal-key=env:ONEPASS_SEAL_KEY_1",
+    ]
+    assert [str(settings.SealKey.parse(key.partition("=")[2])) for key in keys] == [k.partition("=")[2] for k in keys]
+    assert [each["valueFrom"]["secretKeyRef"] for each in gateway["env"]] == [
+        {"name": "onepass-seal", "key": "key"},
+        {"name": "onepass-seal-old", "key": "key"},
+    ]
+    mount = {"name": "kms", "mountPath": "/run/kms"}
+    assert mount in gateway["volumeMounts"]
+    assert (plugin["name"], plugin["restartPolicy"]) == ("kms", "Always")
+    assert plugin["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}, mount]
+    assert {"name": "kms", "emptyDir": {}} in pod["volumes"]
 
 
 def test_the_pod_may_do_nothing_that_it_need_not(helm: Path) -> None:
