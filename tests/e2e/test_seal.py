@@ -1,5 +1,6 @@
 """Keys that credentials are sealed with: renewed, moved to a KMS plugin, lost, and given back."""
 
+import asyncio
 import base64
 import json
 import re
@@ -7,13 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from tests.attack import echo
 from tests.attack.echo import Echo
+from tests.e2e import ways
 from tests.e2e.conftest import Gateway, running
 from tests.programs.kmsplugin import Kms
 
 from onepass.pki import sealkeys
+from onepass.storage import sqlite
+from onepass.storage.interface import Op
 
 pytestmark = pytest.mark.e2e
 
@@ -47,8 +52,15 @@ def condition(gateway: Gateway, name: str) -> tuple[str, str, str]:
     return "", "", ""
 
 
+def answer(gateway: Gateway, name: str) -> httpx2.Response:
+    """Of a member, to the administrator; asked once, where kubectl would ask again and again after a 503."""
+    context = ways.through(gateway.data_dir / "home", gateway.kubeconfig, gateway.url, name, "x509").tls()
+    with httpx2.Client(verify=context, trust_env=False, timeout=SECONDS) as client:
+        return client.get(gateway.url + PODS.format(name))
+
+
 def carried(gateway: Gateway, name: str) -> bool:
-    return gateway.kubectl("get", "--raw", PODS.format(name), context="onepass", check=False).returncode == 0
+    return answer(gateway, name).status_code == 200
 
 
 def keys(gateway: Gateway) -> dict[str, tuple[str, int]]:
@@ -94,9 +106,9 @@ def test_a_lost_key_closes_what_it_sealed_and_harms_nothing_else(tmp_path: Path,
         assert f"it is sealed with the key {sealkeys.name(put_away.read_text())}, which is not at hand" in told
         assert "give it back with --seal-key, or a new credential with onepass cluster rotate" in told
         assert carried(gateway, "open")
-        refused = gateway.kubectl("get", "--raw", PODS.format("c1"), context="onepass", check=False)
-        assert refused.returncode
-        assert "If it stays so, its conditions say why" in refused.stderr
+        refused = answer(gateway, "c1")
+        assert refused.status_code == 503
+        assert "If it stays so, its conditions say why" in refused.json()["message"]
         assert any("a seal key cannot be read" in line for line in gateway.output)
         assert "missing" in gateway.onepass("seal", "status").stdout
         assert not key.exists(), "nothing takes the place of what may come back"
@@ -110,7 +122,8 @@ def test_a_lost_key_closes_what_it_sealed_and_harms_nothing_else(tmp_path: Path,
     key.write_text(sealkeys.generate())
     with running(data) as gateway:
         eventually(lambda: condition(gateway, "c2")[1] == "KeyMissing")
-        register(gateway, member, "c2")  # the same credential once more, and the cluster is well
+        # The same credential once more, and the cluster is well.
+        gateway.kubectl("apply", "-f", "-", input=cluster(member, "c2"), context="onepass")
         eventually(lambda: carried(gateway, "c2"))
         assert condition(gateway, "c1")[1] == "KeyMissing"
     with running(data, "--seal-key", f"file:{key}", "--seal-key", f"file:{put_away}") as gateway:
@@ -176,6 +189,44 @@ def test_no_key_no_seed_and_no_credential_is_anywhere_to_be_read(tmp_path: Path,
     assert any(b"/secret/registry/cluster.karpor.io/clusters/c1" in each for each in places), (
         "the database is among them"
     )
+
+
+def test_who_writes_the_database_leads_no_credential_elsewhere(tmp_path: Path, member: Echo) -> None:
+    """One cluster is led to a thief, another gets the record of a third, a third one loses a bit."""
+    data = tmp_path / "gw"
+    with echo.running("thief") as thief:
+        with running(data) as gateway:
+            for name in ("led", "given", "bitten", "well"):
+                register(gateway, member, name)
+        asyncio.run(altered(data / "onepass.db", thief))
+        with running(data) as gateway:
+            for name in ("led", "given", "bitten"):
+                eventually(lambda: condition(gateway, name)[1] == "CredentialDamaged")  # noqa: B023
+                assert "onepass cluster rotate NAME --kubeconfig FILE" in condition(gateway, name)[2]
+                assert not carried(gateway, name)
+            assert carried(gateway, "well")
+            gateway.kubectl("apply", "-f", "-", input=cluster(member, "given"), context="onepass")
+            eventually(lambda: carried(gateway, "given"))
+        assert TOKEN.encode() not in thief.everything()
+        assert not thief.requests()
+
+
+async def altered(database: Path, thief: Echo) -> None:
+    objects, secrets = b"/registry/cluster.karpor.io/clusters/", b"/secret/registry/cluster.karpor.io/clusters/"
+    storage = await sqlite.open_sqlite(database)
+    found = {each.key: each.value for each in (await storage.range(b"/")).records}
+    led = json.loads(found[objects + b"led"])
+    led["spec"]["access"] |= {"endpoint": thief.endpoint, "caBundle": base64.b64encode(thief.ca).decode()}
+    bitten = bytearray(found[secrets + b"bitten"])
+    bitten[-20] ^= 1
+    await storage.commit(
+        [
+            Op(objects + b"led", json.dumps(led).encode()),
+            Op(secrets + b"given", found[secrets + b"well"]),
+            Op(secrets + b"bitten", bytes(bitten)),
+        ]
+    )
+    await storage.close()
 
 
 def descendants(parent: int) -> list[int]:

@@ -20,8 +20,8 @@ from onepass.controllers.reseal import Reseal
 from onepass.controllers.rotate import closed
 from onepass.pki import sealkeys
 from onepass.pki.sealing import Damaged, KeyMissing, SealError
-from onepass.registry import clusters
-from onepass.registry.sealed import Resealing
+from onepass.registry import clusters, credentials, records
+from onepass.registry.sealed import Records, Resealing
 from onepass.registry.store import Store, Write
 from onepass.runtime import sealsources
 from onepass.runtime.datadir import DataDir
@@ -66,7 +66,7 @@ class Site:
             await store.create("", cluster(f"c{number}"), self.write)
 
     def reseal(self, *lines: str, storage: Storage | None = None) -> Reseal:
-        return Reseal(Resealing(storage or self.storage, clusters.RESOURCE, self.sealer(*lines)))
+        return Reseal(Resealing(storage or self.storage, clusters.strategy(), self.sealer(*lines)))
 
     async def token(self, name: str, *lines: str) -> str:
         store = self.store(*lines)
@@ -150,7 +150,7 @@ async def test_what_others_write_or_delete_meanwhile_stays_so(site: Site) -> Non
     """One record gets a new credential, another is deleted, between the reading and the write."""
     await site.made(3, OLD)
     newer = await site.store(OLD).update("", "c1", lambda _: cluster("c1", "newer"), replace(site.write, dry_run=True))
-    context = SECRETS + b"c1@" + meta.uid(newer.obj).encode()
+    context = Records(site.storage, site.sealer(OLD), credentials.bound).context(SECRETS + b"c1", newer.obj)
     written = site.sealer(OLD).seal(b'{"serviceAccountToken":"newer"}', context)
     meanwhile = [Op(SECRETS + b"c1", written), Op(SECRETS + b"c2", None)]
     reseal = site.reseal(NEW, OLD, storage=Stopping(site.storage, 1, meanwhile))  # type: ignore[arg-type]
@@ -183,6 +183,35 @@ async def test_a_record_of_one_cluster_is_none_of_another(site: Site) -> None:
     assert (await site.sealed())[SECRETS + b"c0"] == moved[SECRETS + b"c0"], "nothing seals it into its new place"
     with pytest.raises(Damaged):
         await site.token("c0", NEW, OLD)
+
+
+@pytest.mark.parametrize("line", [{"endpoint": "https://thief.example"}, {"insecure": True}, {"serverName": "thief"}])
+async def test_a_credential_does_not_follow_a_cluster_that_is_led_elsewhere(site: Site, line: Object) -> None:
+    """By who can write the database, past the API, which would have refused it."""
+    await site.made(1, OLD)
+    key = SECRETS.removeprefix(b"/secret") + b"c0"
+    (record,) = (await site.storage.range(key)).records
+    obj = records.decode(record)
+    access = meta.section(meta.section(obj, "spec"), "access")
+    access.update(line)
+    await site.storage.commit([Op(key, records.encode(obj))])
+    with pytest.raises(Damaged):
+        await site.token("c0", OLD)
+    await site.reseal(NEW, OLD).round()
+    with pytest.raises(Damaged):
+        await site.token("c0", NEW, OLD)
+    await site.storage.commit([Op(key, record.value)])
+    assert await site.token("c0", OLD) == "token-of-c0"
+
+
+async def test_the_same_credential_for_another_place_is_sealed_for_that(site: Site) -> None:
+    await site.made(1, OLD)
+    store, moved = site.store(OLD), cluster("c0")
+    meta.section(meta.section(moved, "spec"), "access")["endpoint"] = "https://new.example"
+    await store.update("", "c0", lambda _: moved, site.write)
+    assert await site.token("c0", OLD) == "token-of-c0"
+    await site.reseal(NEW, OLD).round()
+    assert await site.token("c0", NEW) == "token-of-c0"
 
 
 async def test_a_cluster_that_was_born_again_does_not_open_the_record_of_before(site: Site) -> None:

@@ -92,7 +92,7 @@ class Envelope:
 
     @property
     def old(self) -> bool:
-        return self.header.startswith(_OLD)
+        return is_old(self.header)
 
 
 def new_seed() -> bytes:
@@ -116,9 +116,14 @@ def unseal(envelope: Envelope, seed: bytes, context: bytes) -> bytes:
         raise Damaged("the sealed bytes were altered, or belong to something else") from error
 
 
+def is_old(sealed: bytes) -> bool:
+    """Whether an older release sealed it, in version 1."""
+    return sealed.startswith(_OLD)
+
+
 def parse(sealed: bytes) -> Envelope:
     """Raises Damaged for what is no sealed bytes; whether they are genuine, only `unseal` tells."""
-    if sealed.startswith(_OLD):
+    if is_old(sealed):
         info, text = sealed[_OLD_HEADER : _OLD_HEADER + _NONCE], sealed[_OLD_HEADER + _NONCE :]
         if len(text) < _TAG:
             raise Damaged(_CUT)

@@ -23,6 +23,7 @@ def strategy(
         columns=_COLUMNS,
         subresources={"status": ("status",)},
         conceal=credentials.conceal(RESOURCE),
+        bound=credentials.bound,
         marked=credentials.marked,
         unmanaged=("spec.access.credential.fingerprint",),
         validate=_validator(bounds, plugins),

@@ -76,6 +76,12 @@ def awaited(obj: Object) -> bool:
     return meta.section(_access(obj), "credential").get("type") == OIDC and not answered(obj)
 
 
+def bound(obj: Object) -> bytes:
+    """Where the stored credential goes: see Strategy.bound. Who alters the database cannot lead it elsewhere."""
+    access = _access(obj)
+    return orjson.dumps({key: access[key] for key in _BOUND if access.get(key)}, option=orjson.OPT_SORT_KEYS)
+
+
 def pem(value: str) -> bytes:
     """What a Go []byte field holds. Raises ValueError, without the value."""
     try:
@@ -102,7 +108,8 @@ def _take_out(obj: Object, old: Object | None, actor: Actor) -> Concealed:
         if given.get("renew") is True:
             _renewable(meta.text(secret, "serviceAccountToken"), now)
         seen["fingerprint"] = _fingerprint(_kind(given, secret, actor), secret, now)
-        known = (seen["fingerprint"], seen["type"]) == (before.get("fingerprint"), before.get("type"))
+        same = (seen["fingerprint"], seen["type"]) == (before.get("fingerprint"), before.get("type"))
+        known = same and old is not None and bound(obj) == bound(old)
         stored = orjson.dumps(secret)
     elif given.get("type") in (TOKEN, X509):
         seen["fingerprint"] = _kept(given, before)

@@ -1,14 +1,16 @@
 """Records of write-only parts: each beside its object, sealed, under a key that no list and no watch comes across."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from onepass.api import meta
-from onepass.api.meta import Resource
-from onepass.pki.sealing import SealError
+from onepass.api.meta import Object
+from onepass.pki import sealing
+from onepass.pki.sealing import Damaged, SealError
 from onepass.registry import records
+from onepass.registry.strategy import Strategy
 from onepass.storage.interface import Conflict, Op, Record, Storage
 
 _ROOT = b"/secret"
@@ -41,15 +43,21 @@ class Keys(Sealer, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """The sealed records of one storage."""
+    """The sealed records of one storage. `bound` tells what of an object a record is bound to: see Strategy.bound."""
 
     storage: Storage
     sealer: Sealer
+    bound: Callable[[Object], bytes]
 
     async def read(self, key: bytes, uid: str) -> bytes | None:
-        """The write-only part of the object at `key`; None when there is none. Raises SealError."""
-        record = await self.storage.get(_ROOT + key)
-        return None if record is None else self.sealer.unseal(record.value, _context(_ROOT + key, uid))
+        """The write-only part of the object `uid` at `key`; None when there is none. Raises SealError."""
+        record, stored = await self.storage.get(_ROOT + key), await self.storage.get(key)
+        if record is None or stored is None:
+            return None
+        obj = records.decode(stored)
+        if meta.uid(obj) != uid:
+            raise Damaged("it belongs to another object of that name")
+        return self.unsealed(record, obj)
 
     async def opens(self, key: bytes, uid: str) -> bool:
         """Whether there is one, and it can be opened."""
@@ -58,10 +66,18 @@ class Records:
         except SealError:
             return False
 
-    def write(self, key: bytes, uid: str, secret: bytes) -> Op:
+    def write(self, key: bytes, obj: Object, secret: bytes) -> Op:
         """The write that keeps it in step with its object: b"" removes it. Raises SealError."""
-        sealed = self.sealer.seal(secret, _context(_ROOT + key, uid)) if secret else None
-        return Op(_ROOT + key, sealed)
+        return Op(_ROOT + key, self.sealer.seal(secret, self.context(_ROOT + key, obj)) if secret else None)
+
+    def unsealed(self, record: Record, obj: Object) -> bytes:
+        """Raises SealError."""
+        if sealing.is_old(record.value):  # those were bound to the name and the uid only
+            return self.sealer.unseal(record.value, _named(record.key, obj))
+        return self.sealer.unseal(record.value, self.context(record.key, obj))
+
+    def context(self, secret_key: bytes, obj: Object) -> bytes:
+        return _named(secret_key, obj) + b"\0" + self.bound(obj)
 
 
 @dataclass(slots=True)
@@ -81,13 +97,13 @@ class Resealing:
     """
 
     storage: Storage
-    resource: Resource
+    strategy: Strategy
     keys: Keys
     root: bytes = b"/registry"
 
     async def page(self, after: bytes, limit: int) -> Sequence[Record]:
         """The next records in key order; none after the last. Raises StorageError."""
-        prefix = _ROOT + records.prefix(self.root, self.resource, "")
+        prefix = _ROOT + records.prefix(self.root, self.strategy.resource, "")
         return (await self.storage.range(prefix, after=after, limit=limit)).records
 
     def count(self, page: Sequence[Record], census: Census) -> None:
@@ -133,12 +149,12 @@ class Resealing:
                 return None
         except SealError:
             return None
-        obj = await self.storage.get(record.key.removeprefix(_ROOT))
-        if obj is None:
+        stored = await self.storage.get(record.key.removeprefix(_ROOT))
+        if stored is None:
             return None
-        context = _context(record.key, meta.uid(records.decode(obj)))
+        obj, found = records.decode(stored), Records(self.storage, self.keys, self.strategy.bound)
         try:
-            sealed = self.keys.seal(self.keys.unseal(record.value, context), context)
+            sealed = self.keys.seal(found.unsealed(record, obj), found.context(record.key, obj))
         except SealError:
             return None
         return Op(record.key, sealed, record.modified)
@@ -155,5 +171,5 @@ async def is_any(storage: Storage) -> bool:
     return bool((await storage.range(_ROOT + b"/", limit=1)).records)
 
 
-def _context(secret_key: bytes, uid: str) -> bytes:
-    return secret_key + b"@" + uid.encode()
+def _named(secret_key: bytes, obj: Object) -> bytes:
+    return secret_key + b"@" + meta.uid(obj).encode()

@@ -55,7 +55,7 @@ class Store:
         self.strategy = strategy
         self._storage = storage
         self._prefix = prefix
-        self._secrets = sealed.Records(storage, sealer) if sealer and strategy.conceal else None
+        self._secrets = sealed.Records(storage, sealer, strategy.bound) if sealer and strategy.conceal else None
 
     async def get(self, namespace: str, name: str) -> Object:
         """The object, with apiVersion and kind. Raises not_found."""
@@ -304,7 +304,7 @@ class Store:
         if self._secrets is None:
             return ()
         try:
-            return (self._secrets.write(key, meta.uid(obj), secret),)
+            return (self._secrets.write(key, obj, secret),)
         except SealError as closed:
             raise errors.unavailable(f"the credential cannot be stored: {closed}") from closed
 

@@ -56,6 +56,10 @@ def as_it_is(obj: Object) -> Object:
     return obj
 
 
+def nothing(_obj: Object) -> bytes:
+    return b""
+
+
 def nothing_wrong(_obj: Object, _old: Object | None) -> Sequence[Cause]:
     return ()
 
@@ -82,6 +86,9 @@ class Strategy:
     # Takes write-only fields out; gets the new object and the stored (already concealed) one if any, and returns what
     # may be seen. Raises ApiError to refuse (for example an endpoint changed without them).
     conceal: Callable[[Object, Object | None, Actor], Concealed] | None = None
+    # What of an object its secret is sealed for: only an object with the same opens it. What `conceal` lets change
+    # without the secret must not change this, and fields that are absent or empty must not be in it.
+    bound: Callable[[Object], bytes] = nothing
     # The (concealed) object with a mark, never the value, where each write-only field stands, so that it can be told
     # who manages the field and whether it has changed.
     marked: Callable[[Object], Object] = as_it_is

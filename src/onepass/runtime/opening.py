@@ -8,7 +8,6 @@ from onepass.controllers.publish import Publish
 from onepass.controllers.reseal import PAGE, Reseal
 from onepass.controllers.rotate import Rotate
 from onepass.pki.sealing import SealError
-from onepass.registry import clusters
 from onepass.registry.mirror import Mirror
 from onepass.registry.sealed import Resealing
 from onepass.registry.store import Store
@@ -41,7 +40,7 @@ class Opening:
         cls, storage: Storage, store: Store, mirror: Mirror, plane: Plane, sealer: Sealer, asker: Asker
     ) -> "Opening":
         """Whatever changes about the keys is followed from now on."""
-        records = Resealing(storage, clusters.RESOURCE, sealer)
+        records = Resealing(storage, store.strategy, sealer)
         published = asyncio.Event()
         publish = Publish(mirror, store, plane, lambda _generation: published.set())
         rotate = Rotate(mirror, store, Statuses(store), asker.post)
