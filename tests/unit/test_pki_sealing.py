@@ -1,5 +1,6 @@
 """Sealed secrets: what is sealed opens with its key and in its place, and nowhere else."""
 
+import base64
 import secrets
 
 import pytest
@@ -24,8 +25,6 @@ def ring(*lines: str) -> Sealer:
 
 def first_version(line: str, secret: bytes, context: bytes) -> bytes:
     """As releases before envelope encryption sealed: version, id of the key, nonce, ciphertext."""
-    import base64
-
     header, nonce = b"\x01" + bytes.fromhex(sealkeys.name(line)), secrets.token_bytes(12)
     key = base64.b64decode(line.removeprefix(sealkeys.PREFIX))
     return header + nonce + AESGCM(key).encrypt(nonce, secret, header + context)
@@ -169,3 +168,23 @@ def test_no_key_and_no_seed_is_in_a_repr() -> None:
         assert ONE[15:40] not in shown
         assert repr(seed.secret)[2:-1] not in shown
         assert seed.secret.hex() not in shown
+
+
+# Sealed once and written down: what is in databases must open for ever.
+_BY_KEY = (
+    "0201001065363038343166643230353561613337003cc8399537f18679eca08112b29a64e327e8fba9029df9b0aa8c0c"
+    "71e13006c08ea6b1fb9e0c5a6b11367dce7ef26e60e2821554bc990e5d6105c4509300003db494c1d4967dc7c9b5709b"
+    "7c248e66014772cf3cbf2074b7ae311ee1f151ec0f9d03d5181f7664b178bc234a6309c4293ada95cc0c"
+)
+_BY_KMS = (
+    "020200056b65792d3100077772617070656400010009612e6578616d706c65000101ae3b896418eab32a3a2693939b6b"
+    "4402cddfadc20e120707742d82a478b1d62f56666fdd051a3ba1d2239649aee4de5dd7da81d9e30b"
+)
+
+
+def test_what_was_sealed_long_ago_still_opens() -> None:
+    line = sealkeys.PREFIX + base64.b64encode(b"k" * 32).decode()
+    assert ring(line).unseal(bytes.fromhex(_BY_KEY), b"context") == b"secret"
+    envelope = sealing.parse(bytes.fromhex(_BY_KMS))
+    assert envelope.wrapped == Wrapped(sealing.KMS, "key-1", b"wrapped", (("a.example", b"\x01"),))
+    assert sealing.unseal(envelope, bytes(range(32)), b"context") == b"secret"
