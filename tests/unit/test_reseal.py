@@ -14,14 +14,14 @@ from tests.unit.test_pki_sealing import first_version
 
 from onepass.api import meta
 from onepass.api.errors import ApiError
-from onepass.api.meta import Object
+from onepass.api.meta import JSON, Object
 from onepass.controllers.publish import Publish
 from onepass.controllers.reseal import Reseal
 from onepass.controllers.rotate import closed
 from onepass.pki import sealkeys
 from onepass.pki.sealing import Damaged, KeyMissing, SealError
 from onepass.registry import clusters, credentials, records
-from onepass.registry.sealed import Records, Resealing
+from onepass.registry.sealed import Outdated, Records, Resealing
 from onepass.registry.store import Store, Write
 from onepass.runtime import sealsources
 from onepass.runtime.datadir import DataDir
@@ -289,13 +289,15 @@ def test_a_closed_credential_is_told_with_what_to_do(error: ValueError, reason: 
 
 async def test_publish_tries_again_only_what_it_could_not_make() -> None:
     made: list[str] = []
-    shut = {"b"}
+    shut, outdated, now = {"b"}, {0}, 1
 
     class Secrets:
-        async def secret(self, name: str, uid: str) -> bytes | None:
+        async def secret(self, name: str, uid: str, generation: JSON = None) -> bytes | None:
             made.append(name)
             if name in shut:
                 raise SealError("closed")
+            if generation in outdated:
+                raise Outdated("changed")
             return None
 
     class Objects:
@@ -308,7 +310,7 @@ async def test_publish_tries_again_only_what_it_could_not_make() -> None:
             return None
 
         def list(self, key: str) -> Sequence[Object]:
-            return [{"metadata": {"name": name, "uid": name, "generation": 1}} for name in ("a", "b")]
+            return [{"metadata": {"name": name, "uid": name, "generation": now}} for name in ("a", "b")]
 
     shown: list[list[str]] = []
 
@@ -317,19 +319,63 @@ async def test_publish_tries_again_only_what_it_could_not_make() -> None:
             return None
 
         def member(self, cluster: Object, secret: bytes | None) -> str:
-            return meta.name(cluster)
+            return f"{meta.name(cluster)}{now}"
 
         def show(self, policy: object, members: dict[str, object]) -> None:
-            shown.append(sorted(members))
+            shown.append(sorted(map(str, members.values())))
 
     publish = Publish(Objects(), Secrets(), Plane())  # type: ignore[arg-type]
     await publish.publish()
     await publish.publish()
-    assert (made, shown) == (["a", "b"], [["a"], ["a"]])
+    assert (made, shown) == (["a", "b"], [["a1"], ["a1"]])
     shut.clear()
     publish.again()
     await publish.publish()
-    assert (made, shown[-1]) == (["a", "b", "b"], ["a", "b"])
+    assert (made, shown[-1]) == (["a", "b", "b"], ["a1", "b1"])
+    now, outdated = 2, {2}
+    await publish.publish()
+    assert shown[-1] == ["a1", "b1"], "what the database has is newer than what the mirror says: the last one stays"
+    outdated.clear()
+    await publish.publish()
+    assert shown[-1] == ["a2", "b2"]
+
+
+async def test_a_credential_is_told_for_the_state_of_its_cluster_alone(site: Site) -> None:
+    """So that what was meant for one endpoint is never sent to the one before it."""
+    await site.made(1, OLD)
+    store = site.store(OLD)
+    uid = meta.uid(await store.get("", "c0"))
+    assert await store.secret("c0", uid, 1)
+    await store.update("", "c0", lambda _: cluster("c0", "new"), site.write)
+    with pytest.raises(Outdated):
+        await store.secret("c0", uid, 1)
+    assert await store.secret("c0", uid, 2)
+    with pytest.raises(Damaged):
+        await store.secret("c0", "another", 2)
+
+
+async def test_a_credential_that_moves_while_it_is_read_is_not_damaged(site: Site) -> None:
+    await site.made(1, OLD)
+    moved = cluster("c0", "moved")
+    meta.section(meta.section(moved, "spec"), "access")["endpoint"] = "https://new.example"
+    obj = await site.store(OLD).get("", "c0")
+
+    class Torn(Stopping):
+        """Somebody writes between the reading of the object and that of its record."""
+
+        async def get(self, key: bytes) -> Record | None:
+            self.commits += 1
+            if self.commits == self.at:
+                await site.store(OLD).update("", "c0", lambda _: moved, site.write)
+            return await self.storage.get(key)
+
+    for at in (1, 2, 3):
+        await site.store(OLD).update("", "c0", lambda _: cluster("c0"), site.write)
+        torn = Torn(site.storage, at)
+        found = await Records(torn, site.sealer(OLD), credentials.bound).read(  # type: ignore[arg-type]
+            SECRETS.removeprefix(b"/secret") + b"c0", meta.uid(obj)
+        )
+        assert json.loads(found or b"")["serviceAccountToken"] == ("token-of-c0" if at == 3 else "moved")
 
 
 def built(tmp_path: Path, *keys: str, sealed: bool = False) -> Sealer:

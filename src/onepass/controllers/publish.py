@@ -13,10 +13,11 @@ import structlog
 
 from onepass.access.policy import Policy
 from onepass.api import meta
-from onepass.api.meta import Object
+from onepass.api.meta import JSON, Object
 from onepass.controllers.feed import Objects
 from onepass.gateway.ir import Member
 from onepass.pki.sealing import SealError
+from onepass.registry.sealed import Outdated
 
 CLUSTERS = "clusters.cluster.karpor.io"
 HOLD_SECONDS = 0.005  # a change waits this long for its neighbours
@@ -25,10 +26,16 @@ HOLD_LONGEST_SECONDS = 0.05
 log = structlog.get_logger(__name__)
 
 
-class Secrets(Protocol):
-    """Where the write-only part of a cluster is read; raises ValueError when it cannot be unsealed."""
+_Made = tuple[object, Member | None]  # what it was made of, and None for what cannot be one
 
-    async def secret(self, name: str, uid: str) -> bytes | None: ...
+
+class Secrets(Protocol):
+    """Where the write-only part of a cluster is read; raises ValueError when it cannot be unsealed.
+
+    Outdated says that the cluster is of another generation by now.
+    """
+
+    async def secret(self, name: str, uid: str, generation: JSON = None) -> bytes | None: ...
 
 
 class Plane(Protocol):
@@ -49,7 +56,7 @@ class Publish:
     secrets: Secrets
     plane: Plane
     published: Callable[[int], None] = lambda _generation: None
-    _members: dict[str, tuple[object, Member | None]] = field(default_factory=dict)
+    _members: dict[str, _Made] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -78,25 +85,30 @@ class Publish:
     async def publish(self) -> None:
         """One snapshot of everything."""
         clusters = self.objects.list(CLUSTERS)
-        members: dict[str, tuple[object, Member | None]] = {}
+        members: dict[str, _Made] = {}
         for cluster in clusters:
             name = meta.name(cluster)
             key = _key(cluster)
             known = self._members.get(name)
-            members[name] = known if known and known[0] == key else (key, await self._member(cluster))
+            made = known if known and known[0] == key else await self._made(cluster, key, known)
+            if made:
+                members[name] = made
         self._members = members
         self.plane.show(self.plane.policy(), {name: member for name, (_, member) in members.items() if member})
 
-    async def _member(self, cluster: Object) -> Member | None:
-        name = meta.name(cluster)
+    async def _made(self, cluster: Object, key: object, known: _Made | None) -> _Made | None:
+        metadata = meta.section(cluster, "metadata")
+        name, generation = meta.name(cluster), metadata.get("generation")
         try:
-            return self.plane.member(cluster, await self.secrets.secret(name, meta.uid(cluster)))
+            secret = await self.secrets.secret(name, meta.uid(cluster), generation)
+            return key, self.plane.member(cluster, secret)
+        except Outdated:  # the mirror is about to tell: no credential goes to where another one was meant to
+            return known
         except SealError as error:  # its conditions tell it as well; a lost key may close thousands
             log.info("cluster is not published", cluster=name, error=str(error))
-            return None
         except Exception as error:  # noqa: BLE001  one bad cluster must not keep the others from being published
             log.warning("cluster is not published", cluster=name, error=str(error))
-            return None
+        return key, None
 
 
 def _key(cluster: Object) -> object:

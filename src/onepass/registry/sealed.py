@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from onepass.api import meta
-from onepass.api.meta import Object
+from onepass.api.meta import JSON, Object
 from onepass.pki import sealing
 from onepass.pki.sealing import Damaged, SealError
 from onepass.registry import records
@@ -14,6 +14,10 @@ from onepass.registry.strategy import Strategy
 from onepass.storage.interface import Conflict, Op, Record, Storage
 
 _ROOT = b"/secret"
+
+
+class Outdated(SealError):
+    """The object is in another state than the one that was asked about."""
 
 
 class Sealer(Protocol):
@@ -49,15 +53,27 @@ class Records:
     sealer: Sealer
     bound: Callable[[Object], bytes]
 
-    async def read(self, key: bytes, uid: str) -> bytes | None:
-        """The write-only part of the object `uid` at `key`; None when there is none. Raises SealError."""
-        record, stored = await self.storage.get(_ROOT + key), await self.storage.get(key)
-        if record is None or stored is None:
-            return None
-        obj = records.decode(stored)
-        if meta.uid(obj) != uid:
-            raise Damaged("it belongs to another object of that name")
-        return self.unsealed(record, obj)
+    async def read(self, key: bytes, uid: str, generation: JSON = None) -> bytes | None:
+        """The write-only part of the object `uid` at `key`; None when there is none. Raises SealError.
+
+        With a `generation`, what belongs to another state of the object raises Outdated.
+        """
+        while True:
+            stored, record = await self.storage.get(key), await self.storage.get(_ROOT + key)
+            if record is None or stored is None:
+                return None
+            obj = records.decode(stored)
+            if meta.uid(obj) != uid:
+                raise Damaged("it belongs to another object of that name")
+            if generation is not None and meta.section(obj, "metadata").get("generation") != generation:
+                raise Outdated("its object has changed meanwhile")
+            try:
+                return self.unsealed(record, obj)
+            except SealError:
+                # Both may have been written between the two reads; if not, they are what they are.
+                again = await self.storage.get(key)
+                if again is not None and again.modified == stored.modified:
+                    raise
 
     async def opens(self, key: bytes, uid: str) -> bool:
         """Whether there is one, and it can be opened."""

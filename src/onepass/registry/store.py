@@ -174,15 +174,16 @@ class Store:
                 return (lifecycle.unmarked(written.obj, old) if gone else written.obj), gone
         raise errors.conflict(self.strategy.resource, name)
 
-    async def secret(self, name: str, uid: str) -> bytes | None:
+    async def secret(self, name: str, uid: str, generation: JSON = None) -> bytes | None:
         """The write-only part of the object `name` (cluster-scoped kinds), unsealed; None when there is none.
 
-        Raises onepass.pki.sealing.SealError when it cannot be opened.
+        Raises onepass.pki.sealing.SealError when it cannot be opened; sealed.Outdated when the object is of another
+        `generation` than that.
         """
         if self._secrets is None:
             return None
         with _translated():
-            return await self._secrets.read(self._key("", name), uid)
+            return await self._secrets.read(self._key("", name), uid, generation)
 
     async def _create(self, namespace: str, obj: Object, write: Write) -> Written:
         given = meta.section(obj, "metadata").get("managedFields")
