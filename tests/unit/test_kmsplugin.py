@@ -142,9 +142,8 @@ async def test_a_plugin_that_hangs_is_given_up_and_holds_up_nobody(path: Path) -
     kms.hanging = threading.Event()
     with kms.serving(path):
         async with site(path, 0.2) as it:
-            began = asyncio.get_running_loop().time()
             assert all("did not answer Status within" in it.why(each) for each in found for _ in range(1000))
-            assert asyncio.get_running_loop().time() - began < 5
+            assert kms.calls["Decrypt"] == 0, "none of the three thousand has asked"
             kms.hanging.set()
             await it.until(lambda: all(map(it.opens, found)))
 
