@@ -19,7 +19,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@touch $@
 
 build/stubs/.ready: $(VENV)/.ready tools/stubs.py
-	@echo "making typed stubs of the Envoy messages"
+	@echo "making typed stubs of the messages of Envoy and etcd"
 	@rm -rf .mypy_cache
 	@$(BIN)/python tools/stubs.py build/stubs
 	@rm -rf .mypy_cache  # mypy remembers which modules had no stubs

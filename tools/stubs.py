@@ -1,9 +1,9 @@
-"""Typed stubs of the Envoy messages that OnePass uses, made from the descriptors inside the installed modules.
+"""Typed stubs of the messages of Envoy and etcd, made from the descriptors inside the installed modules.
 
     python tools/stubs.py OUTDIR
 
-xds-protos ships no types. mypy-protobuf makes them from file descriptors, and the installed modules carry those, so
-that no .proto file is needed and the stubs always agree with what is imported at run time.
+xds-protos and aetcd ship no types. mypy-protobuf makes them from file descriptors, and the installed modules carry
+those, so that no .proto file is needed and the stubs always agree with what is imported at run time.
 """
 
 import importlib
@@ -17,6 +17,7 @@ from google.protobuf.compiler import plugin_pb2
 from google.protobuf.descriptor import FileDescriptor
 
 ROOTS = (
+    "aetcd.rpc.rpc_pb2",
     "envoy.config.accesslog.v3.accesslog_pb2",
     "envoy.config.bootstrap.v3.bootstrap_pb2",
     "envoy.config.cluster.v3.cluster_pb2",
@@ -55,6 +56,9 @@ ROOTS = (
     "envoy.service.ext_proc.v3.external_processor_pb2",
 )
 
+# Messages whose module is not where the name of their .proto file says: that name, and the folder they are in.
+ELSEWHERE = {"auth.proto": "aetcd/rpc", "kv.proto": "aetcd/rpc", "rpc.proto": "aetcd/rpc"}
+
 
 def dependencies_first(roots: Iterator[FileDescriptor]) -> Iterator[FileDescriptor]:
     """Every file that the roots need, once, each after the files it imports, as protoc hands them to a plugin."""
@@ -72,13 +76,20 @@ def dependencies_first(roots: Iterator[FileDescriptor]) -> Iterator[FileDescript
         yield from visit(root)
 
 
+def placed(name: str) -> str:
+    return f"{ELSEWHERE[name]}/{name}" if name in ELSEWHERE else name
+
+
 def main(out: Path) -> None:
     """Write one .pyi file a message file under `out`, which is emptied first."""
     request = plugin_pb2.CodeGeneratorRequest(parameter="quiet")
     for file in dependencies_first(importlib.import_module(root).DESCRIPTOR for root in ROOTS):
-        file.CopyToProto(request.proto_file.add())
+        told = request.proto_file.add()
+        file.CopyToProto(told)
+        told.name = placed(told.name)
+        told.dependency[:] = map(placed, told.dependency)
         if not file.name.startswith("google/protobuf/"):  # types-protobuf has those
-            request.file_to_generate.append(file.name)
+            request.file_to_generate.append(told.name)
 
     plugin = Path(sys.executable).with_name("protoc-gen-mypy")
     answer = subprocess.run([plugin], input=request.SerializeToString(), stdout=subprocess.PIPE, check=True)

@@ -3,7 +3,6 @@
 import functools
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,13 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.clients.access import Access, steady
-from tests.programs.golang import BUILD
+from tests.programs import debian
 
 DEADLINE = 90  # seconds, for what takes one at most
-
-
-class KubectlMissing(Exception):
-    """Why a kubectl cannot be had on this machine, as a sentence."""
 
 
 @dataclass(frozen=True)
@@ -95,28 +90,6 @@ def newest() -> Kubectl:
     return Kubectl(Path(sys.executable).parent / "kubectl")
 
 
-@functools.cache
 def of_debian() -> Kubectl:
-    """The kubectl of Debian's package kubernetes-client, unpacked into the build folder: nothing is installed, and
-    nobody has to be root. Raises KubectlMissing."""
-    folder = BUILD / "debian-kubectl"
-    executable = folder / "usr" / "bin" / "kubectl"
-    if executable.exists():
-        return Kubectl(executable)
-    for tool in ("apt-get", "dpkg-deb"):
-        if shutil.which(tool) is None:
-            raise KubectlMissing(f"there is no `{tool}` on PATH: Debian's kubectl is to be had on Debian only")
-    print("fetching Debian's package kubernetes-client (9 MB, once)", flush=True)
-    fetched = folder / "fetched"
-    for part in ("state/lists/partial", "cache/archives/partial"):
-        (fetched / part).mkdir(parents=True, exist_ok=True)
-    settings = (f"Dir::State={fetched}/state", f"Dir::Cache={fetched}/cache", "Dir::State::status=/var/lib/dpkg/status")
-    apt = ["apt-get", "-qq", *(f"-o{setting}" for setting in (*settings, "APT::Sandbox::User="))]
-    for arguments in (("update",), ("download", "kubernetes-client")):
-        done = subprocess.run([*apt, *arguments], cwd=fetched, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise KubectlMissing(f"apt-get {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
-    [package] = fetched.glob("kubernetes-client_*.deb")
-    subprocess.run(["dpkg-deb", "-x", str(package), str(folder)], check=True)
-    shutil.rmtree(fetched)
-    return Kubectl(executable)
+    """The kubectl of Debian's package kubernetes-client. Raises DebianMissing."""
+    return Kubectl(debian.executable("kubernetes-client", "kubectl"))

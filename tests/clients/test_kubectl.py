@@ -13,6 +13,7 @@ from tests.clients.access import Access, Member
 from tests.clients.kubectls import Kubectl, Said
 from tests.clients.kubectlsteps import Step
 from tests.clients.matrix import MEMBER, OWN, Matrix, Outcome
+from tests.programs.debian import DebianMissing
 
 pytestmark = pytest.mark.e2e
 
@@ -38,7 +39,7 @@ def kubectl(client: str) -> Kubectl:
         return kubectls.newest()
     try:
         return kubectls.of_debian()
-    except kubectls.KubectlMissing as missing:
+    except DebianMissing as missing:
         pytest.skip(str(missing))
 
 

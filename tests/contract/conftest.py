@@ -1,13 +1,17 @@
 """The storage backends that the contract suite runs on, and how its tests look at a store."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from tests.programs import etcds
+from tests.programs.debian import DebianMissing
 
-from onepass.storage import sqlite
+from onepass.storage import etcd, sqlite
+from onepass.storage.etcdclient import Access
 from onepass.storage.interface import Change, Op, Page, Progress, Storage
 
 DEADLINE = 20
@@ -54,7 +58,32 @@ async def open_sqlite(path: Path, tight: bool) -> Storage:
     return await sqlite.open_sqlite(path, sqlite.Limits(batch=3, queue=2, stretch=2, quiet=0.001) if tight else None)
 
 
-OPENERS: dict[str, Opener] = {"sqlite": open_sqlite}
+async def open_etcd(path: Path, tight: bool) -> Storage:
+    """Each path is a prefix in the one etcd of the session, whose address programs that tests start find here too."""
+    access = Access([os.environ["ONEPASS_TEST_ETCD"]])
+    return await etcd.open_etcd(access, str(path), etcd.Limits(queue=2, page=2, quiet=0.001) if tight else None)
+
+
+OPENERS: dict[str, Opener] = {"sqlite": open_sqlite, "etcd": open_etcd}
+
+
+@pytest.fixture(scope="session")
+def etcd_server() -> Iterator[etcds.Etcd]:
+    try:
+        with etcds.running() as [server]:
+            os.environ["ONEPASS_TEST_ETCD"] = server.server
+            yield server
+            del os.environ["ONEPASS_TEST_ETCD"]
+    except DebianMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(params=OPENERS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """The name of a backend that is there."""
+    if request.param == "etcd":
+        request.getfixturevalue("etcd_server")
+    return str(request.param)
 
 
 class Backend:
@@ -71,10 +100,10 @@ class Backend:
         return storage
 
 
-@pytest.fixture(params=OPENERS)
-async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Backend]:
+@pytest.fixture
+async def backend(kind: str, tmp_path: Path) -> AsyncIterator[Backend]:
     async with AsyncExitStack() as stack:
-        yield Backend(OPENERS[request.param], tmp_path / "store", stack)
+        yield Backend(OPENERS[kind], tmp_path / "store", stack)
 
 
 @pytest.fixture

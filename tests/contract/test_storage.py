@@ -3,7 +3,7 @@
 import pytest
 from tests.contract.conftest import fill, keys
 
-from onepass.storage.interface import Conflict, FutureRevision, Op, Page, Record, Storage
+from onepass.storage.interface import Conflict, FutureRevision, Op, Page, Record, Storage, TooLarge
 
 # Reading and writing
 
@@ -31,13 +31,32 @@ async def test_a_key_that_comes_back_is_created_anew(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [b"", b"\0", bytes(range(256)), b"x" * 2_000_000], ids=["empty", "nul", "all", "2 MB"]
+    "value", [b"", b"\0", bytes(range(256)), b"x" * 1_000_000], ids=["empty", "nul", "all", "1 MB"]
 )
 async def test_values_are_any_bytes(storage: Storage, value: bytes) -> None:
     await storage.commit([Op(b"/a", value)])
     record = await storage.get(b"/a")
     assert record is not None
     assert record.value == value
+
+
+@pytest.mark.parametrize(
+    "ops",
+    [
+        [Op(b"/a", b"x" * 2_000_000), Op(b"/b", b"")],
+        [Op(b"/%d" % n, b"x" * 1_000_000) for n in range(8)],
+        [Op(b"/%d" % n, b"") for n in range(1000)],
+    ],
+    ids=["2 MB", "8 MB", "1000 keys"],
+)
+async def test_a_large_commit_is_done_or_refused_as_too_large(storage: Storage, ops: list[Op]) -> None:
+    (before,) = await fill(storage, b"/before")
+    try:
+        await storage.commit(ops)
+    except TooLarge:
+        assert await storage.revision() == before
+    else:
+        assert len((await storage.range(b"")).records) == 1 + len(ops)
 
 
 async def test_a_commit_writes_all_its_keys_at_one_revision(storage: Storage) -> None:

@@ -168,9 +168,13 @@ async def test_a_watch_from_forgotten_history_is_refused_and_one_after_it_is_not
 
 async def test_a_watcher_whose_next_revision_is_compacted_is_told_so(backend: Backend) -> None:
     storage = await backend.open(tight=True)
-    slow = storage.watch(b"", await storage.revision())
+    start = await storage.revision()
+    slow, keen = storage.watch(b"", start), storage.watch(b"", start)
     await until_progress(slow)
-    await storage.compact((await fill(storage, b"/a", b"/b", b"/c", b"/d"))[-1])
+    await until_progress(keen)
+    last = (await fill(storage, b"/a", b"/b", b"/c", b"/d"))[-1]
+    await take(keen, 4)  # so what overflowed the queue of the other has been told
+    await storage.compact(last)
     with pytest.raises(Compacted):
         await take(slow, 4)
 

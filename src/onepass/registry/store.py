@@ -16,7 +16,7 @@ from onepass.registry.fields import typedvalues
 from onepass.registry.reads import Event, Listing, Selection
 from onepass.registry.sealed import Sealer
 from onepass.registry.strategy import Strategy
-from onepass.storage.interface import Compacted, Conflict, Op, Record, Storage, StorageError
+from onepass.storage.interface import Compacted, Conflict, Op, Record, Storage, StorageError, TooLarge
 
 __all__ = ["Event", "Listing", "Sealer", "Selection", "Store", "Write", "Written"]
 
@@ -344,5 +344,9 @@ def _translated() -> Iterator[None]:
         raise
     except Compacted as gone:
         raise errors.expired(f"too old resource version: the oldest that can be told is {gone.oldest}") from gone
+    except TooLarge as refused:
+        raise errors.too_large(
+            "Request entity too large: the storage does not take an object of this size"
+        ) from refused
     except StorageError as failed:
         raise errors.unavailable("the storage does not answer; please try again", retry_after=1) from failed

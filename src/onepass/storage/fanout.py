@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
-from onepass.storage.interface import Change
+from onepass.storage.interface import Change, Compacted
 
 
 class Watcher:
@@ -14,6 +14,7 @@ class Watcher:
         self.prefix = prefix
         # The revision after which the log has to be read, None while the queue is complete.
         self.behind: int | None = after
+        self.void = False  # the log does not lead on from where it is
         self.queue: deque[Change] = deque()
         self.wake = asyncio.Event()
         self._capacity = capacity
@@ -36,6 +37,15 @@ class Watcher:
         self.wake.clear()
         return taken
 
+    @property
+    def pending(self) -> bool:
+        return self.void or self.behind is not None or bool(self.queue)
+
+    def check(self) -> None:
+        """Raises Compacted when it cannot go on."""
+        if self.void:
+            raise Compacted(0)
+
     def catch_up(self) -> int:
         """Queue from here on. Returns the revision after which the log holds what was missed."""
         assert self.behind is not None
@@ -51,6 +61,7 @@ class Fanout:
         self.closed = False
         self._capacity = capacity
         self._watchers: set[Watcher] = set()
+        self._moved = asyncio.Event()
 
     def join(self, prefix: bytes, after: int) -> Watcher:
         watcher = Watcher(prefix, after, self._capacity)
@@ -62,14 +73,33 @@ class Fanout:
 
     def publish(self, revision: int, changes: Sequence[Change]) -> None:
         """Tell the commit that made `revision`; commits come in the order of their revisions."""
-        self.revision = revision
+        self._move(revision)
         for watcher in self._watchers:
             mine = [change for change in changes if change.key.startswith(watcher.prefix)]
             if mine:
                 watcher.offer(mine)
 
+    async def reached(self, revision: int) -> None:
+        """Returns when what was committed up to `revision` has been told."""
+        while self.revision < revision and not self.closed:
+            await self._moved.wait()
+
+    def restart(self, revision: int) -> None:
+        """What was committed up to `revision` cannot be told: nobody can go on from where he is."""
+        self._move(revision)
+        for watcher in self._watchers:
+            watcher.void = True
+            watcher.wake.set()
+
     def close(self) -> None:
         """Wake every watcher, to end."""
         self.closed = True
+        self._move(self.revision)
         for watcher in self._watchers:
             watcher.wake.set()
+
+    def _move(self, revision: int) -> None:
+        self.revision = revision
+        # Wakes whoever waits now; whoever comes later waits on a new event.
+        self._moved.set()
+        self._moved = asyncio.Event()

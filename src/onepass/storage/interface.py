@@ -8,6 +8,7 @@ once and in order. tests/contract/test_storage.py says the same as tests, and ev
       Conflict       a write expected another revision of a key
       Compacted      a read or watch asks for a revision whose history is gone
       FutureRevision a read asks for a revision that is not there yet
+      TooLarge       a commit is larger than the backend takes
       Unavailable    the backend does not answer
       Unusable       the backend cannot be opened as it is; a person must act
 """
@@ -43,6 +44,10 @@ class FutureRevision(StorageError):
     def __init__(self, current: int) -> None:
         super().__init__(f"the current revision is {current}")
         self.current = current
+
+
+class TooLarge(StorageError):
+    """A commit is larger than the backend takes, and was not done."""
 
 
 class Unavailable(StorageError):
@@ -116,7 +121,9 @@ class Storage(Protocol):
         ...
 
     async def commit(self, ops: Sequence[Op]) -> int:
-        """Do every write or none; returns the new revision, which all of them share. Raises Conflict.
+        """Do every write or none; returns the new revision, which all of them share. Raises Conflict and TooLarge.
+
+        Revisions grow; whether by one is the backend's business.
 
         Deleting an absent key whose `expected` is None changes nothing. When nothing changes, the current revision
         is returned. Each key stands in `ops` once at most and is not empty: anything else is a ValueError.

@@ -139,11 +139,12 @@ class SqliteStorage:
 
     async def _news(self, watcher: Watcher) -> bool:
         """Waits until there is something to tell; False when nothing came for a while."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.quiet):
-                await watcher.wake.wait()
+        if not watcher.pending and not self._fanout.closed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._limits.quiet):
+                    await watcher.wake.wait()
         # The queue itself and not the outcome of the wait: a commit may have come just after the time was up.
-        return watcher.behind is not None or bool(watcher.queue) or self._fanout.closed
+        return watcher.pending or self._fanout.closed
 
     def _publish(self, done: Committed) -> None:
         if done.changes:
