@@ -24,6 +24,7 @@ _FORGEABLE_PREFIXES = ("x-onepass-", "x-remote-", "x-envoy-", "x-forwarded-")
 _FORGEABLE = ("forwarded", "x-real-ip", "x-request-id")
 # Behind a front proxy, which has done already what a client asked by Impersonate-*.
 _FORGEABLE_BEHIND_FRONT = ("x-onepass-", "x-envoy-", "x-forwarded-", "impersonate-")
+_WINDOW = 256 * 1024  # bytes of an upload under way, as in a kube-apiserver
 _FRONT_HEADERS = 1000  # a user of the host may be in many groups, each of which is a header
 
 # SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT of Linux, inherited by what is accepted: a client that is
@@ -105,8 +106,6 @@ def _network(manager: http_connection_manager_pb2.HttpConnectionManager) -> list
 
 
 def _manager(audit_log: str) -> http_connection_manager_pb2.HttpConnectionManager:
-    http2 = protocol_pb2.Http2ProtocolOptions(max_concurrent_streams=proto.u32(250))
-    http2.MergeFrom(upstreams.HTTP2)
     return _Manager(
         stat_prefix=GATEWAY,
         # Paths: one reading of each, or none.
@@ -130,7 +129,7 @@ def _manager(audit_log: str) -> http_connection_manager_pb2.HttpConnectionManage
             max_headers_count=proto.u32(200),
             headers_with_underscores_action=protocol_pb2.HttpProtocolOptions.REJECT_REQUEST,
         ),
-        http2_protocol_options=http2,
+        http2_protocol_options=upstreams.http2(_WINDOW),
         upgrade_configs=[_Manager.UpgradeConfig(upgrade_type=kind) for kind in ("websocket", "spdy/3.1")],
         http_filters=httpfilters.chain(),
         route_config=routing.of_gateway(),

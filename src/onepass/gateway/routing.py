@@ -94,10 +94,12 @@ def _route(
 
 
 def _safe_retry() -> route_components_pb2.RetryPolicy:
-    """Once, for what changes nothing, and only when the member cannot have seen it."""
+    """Once, for what changes nothing: when the member cannot have seen it, or closed the connection without a word, as
+    it does with one that was idle. Clients that reach it themselves ask again then, too; of us they would hear a 502.
+    """
     reads = string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex="GET|HEAD"))
     return route_components_pb2.RetryPolicy(
-        retry_on="connect-failure,refused-stream",
+        retry_on="connect-failure,refused-stream,reset",
         num_retries=proto.u32(1),
         retriable_request_headers=[_Headers(name=":method", string_match=reads)],
     )

@@ -28,12 +28,22 @@ _CONNECT = 5.0
 _IDLE = 60.0
 
 _KEEPALIVE = protocol_pb2.KeepaliveSettings(interval=proto.seconds(30), timeout=proto.seconds(10))
-HTTP2 = protocol_pb2.Http2ProtocolOptions(
-    # Envoy's defaults are made for many small answers; a list of 100 MB over a long line needs these windows.
-    initial_stream_window_size=proto.u32(proto.MEBIBYTE),
-    initial_connection_window_size=proto.u32(16 * proto.MEBIBYTE),
-    connection_keepalive=_KEEPALIVE,
-)
+STREAMS = 250  # of one HTTP/2 connection: what a kube-apiserver admits
+
+
+def http2(window: int) -> protocol_pb2.Http2ProtocolOptions:
+    """A stream may have `window` bytes under way. The connection has room for as many of every stream, as that of a
+    kube-apiserver: streams that nobody reads would otherwise use up the window of those beside them."""
+    return protocol_pb2.Http2ProtocolOptions(
+        max_concurrent_streams=proto.u32(STREAMS),
+        initial_stream_window_size=proto.u32(window),
+        initial_connection_window_size=proto.u32(STREAMS * window),
+        connection_keepalive=_KEEPALIVE,
+    )
+
+
+# Envoy's default is made for many small answers; a list of 100 MB over a long line needs this window.
+_HTTP2 = http2(proto.MEBIBYTE)
 
 # One dead member slows no other: a bound of its own for each, far above what its own users need.
 _BREAKERS = circuit_breaker_pb2.CircuitBreakers(
@@ -47,8 +57,8 @@ _BREAKERS = circuit_breaker_pb2.CircuitBreakers(
     ]
 )
 
-# After five failures to connect in a row a member is refused at once for a few seconds, rather than after the connect
-# timeout each time. What a member answers, 5xx included, never counts.
+# Of several addresses the one that failed five times in a row is left out for a few seconds. What a member answers, 5xx
+# included, never counts; but streams that break off do, as Envoy cannot tell them from failures to connect.
 _OUTLIERS = outlier_detection_pb2.OutlierDetection(
     split_external_local_origin_errors=True,
     consecutive_local_origin_failure=proto.u32(5),
@@ -85,8 +95,8 @@ def member_cluster(
         load_assignment=_endpoint(name(member), proto.tcp(member.host, member.port)),
         circuit_breakers=_BREAKERS,
         outlier_detection=_OUTLIERS,
-        # Ejected means refused: without this a cluster of one host would go on being tried.
-        common_lb_config=_Cluster.CommonLbConfig(healthy_panic_threshold=percent_pb2.Percent(value=0)),
+        # When all are left out, all are tried: nobody is refused because of what others, or a probe, met with.
+        common_lb_config=_Cluster.CommonLbConfig(healthy_panic_threshold=percent_pb2.Percent(value=1)),
         upstream_connection_options=cluster_pb2.UpstreamConnectionOptions(
             tcp_keepalive=address_pb2.TcpKeepalive(
                 keepalive_time=proto.u32(30), keepalive_interval=proto.u32(10), keepalive_probes=proto.u32(3)
@@ -190,7 +200,7 @@ def _member_options(
     options = _Options(common_http_protocol_options=_common())
     if member.http2:
         options.use_downstream_protocol_config.http_protocol_options.SetInParent()
-        options.use_downstream_protocol_config.http2_protocol_options.CopyFrom(HTTP2)
+        options.use_downstream_protocol_config.http2_protocol_options.CopyFrom(_HTTP2)
     else:
         options.explicit_http_config.http_protocol_options.SetInParent()
     if member.credential.token:
