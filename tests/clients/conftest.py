@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.clients import access
@@ -47,7 +48,16 @@ def whole(config: pytest.Config) -> bool:
     )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """What a worker of a divided run tells when it ends."""
+    node.config.stash[MATRIX].merge(node.workeroutput.get("matrix", {}))
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["matrix"] = session.config.stash[MATRIX].told()
+        return
     if exitstatus == pytest.ExitCode.OK and whole(session.config) and session.config.stash[MATRIX].empty():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -3,10 +3,10 @@
 Tests record their steps in it; `tests/clients/conftest.py` prints it at the end of the run."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import astuple, dataclass, field
+from typing import Any, Literal
 
 import pytest
 
@@ -56,6 +56,16 @@ class Matrix:
             self.add(client, version, target, step, "failed", told.splitlines()[0])
             raise
         self.add(client, version, target, step, "passed")
+
+    def told(self) -> dict[str, Any]:
+        """All of it in plain types, for another process to `merge`."""
+        return {"steps": [astuple(step) for step in self.steps], "clients": [*self.clients], "reasons": self.reasons}
+
+    def merge(self, told: Mapping[str, Any]) -> None:
+        self.steps += [Step(*step) for step in told.get("steps", ())]
+        self.clients |= {*told.get("clients", ())}
+        for client, reason in told.get("reasons", {}).items():
+            self.reasons.setdefault(client, reason)
 
     def empty(self) -> Sequence[str]:
         """Rows that were promised, but in which nothing ran and nothing says why."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.clients.access import Access
-from tests.programs.golang import BUILD
+from tests.machine import BUILD, building
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 DEADLINE = 180  # seconds, for a whole transcript
@@ -80,6 +80,7 @@ def python() -> Sequence[str]:
     return (sys.executable, str(PROGRAMS / "pythonclient" / "main.py"))
 
 
+@building()
 def javascript() -> Sequence[str]:
     """Node.js comes with the packages where it can, since the client needs a newer one than many machines have."""
     source, folder = PROGRAMS / "jsclient", BUILD / "jsclient"
@@ -104,6 +105,7 @@ def javascript() -> Sequence[str]:
     return (node, str(folder / "main.js"))
 
 
+@building()
 def java() -> Sequence[str]:
     source, folder = PROGRAMS / "javaclient", BUILD / "javaclient"
     maven = shutil.which("mvn")

@@ -13,14 +13,14 @@ import pytest
 import yaml
 from tests.e2e import ways
 from tests.e2e.conftest import BIN, Gateway
-from tests.programs import golang
+from tests.machine import ROOT
 from tests.programs.gomembers import GoMember
 
 from onepass.runtime import settings
 
 pytestmark = pytest.mark.e2e
 
-DEPLOY = golang.ROOT / "deploy"
+DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "helm" / "onepass"
 MODES = ("standalone", "extension")
 HEADER = "# Made from deploy/helm/onepass by `pytest tests/clients/test_deploy.py --update-golden`; change it there.\n"
@@ -184,9 +184,7 @@ def test_the_image_has_the_versions_of_the_lock() -> None:
     """What the Dockerfile makes of the lock is a constraint for each package."""
     command = re.search(r"RUN (sed .*) > constraints\.txt", (DEPLOY / "Dockerfile").read_text())
     assert command is not None
-    made = subprocess.run(
-        ["bash", "-c", command[1]], cwd=golang.ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    made = subprocess.run(["bash", "-c", command[1]], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     lines = [line for line in made.splitlines() if line]
     assert len(lines) > 20
     for line in lines:
@@ -199,7 +197,7 @@ def test_the_clusters_of_cluster_gateway_are_taken(gateway: Gateway, kubemember:
     jq = shutil.which("jq")
     if jq is None:
         pytest.skip("there is no `jq` on PATH: install jq to run this")
-    guide = (golang.ROOT / "docs" / "guides" / "from-cluster-gateway.md").read_text()
+    guide = (ROOT / "docs" / "guides" / "from-cluster-gateway.md").read_text()
     program = re.search(r"```jq\n(.*?)```", guide, re.DOTALL)
     assert program is not None
     data = {"endpoint": kubemember.endpoint, "ca.crt": kubemember.ca}
@@ -228,7 +226,7 @@ def test_the_clusters_of_karpor_are_taken(gateway: Gateway) -> None:
     jq = shutil.which("jq")
     if jq is None:
         pytest.skip("there is no `jq` on PATH: install jq to run this")
-    program = re.search(r"\| jq '(.*?)'", (golang.ROOT / "docs" / "guides" / "from-karpor.md").read_text())
+    program = re.search(r"\| jq '(.*?)'", (ROOT / "docs" / "guides" / "from-karpor.md").read_text())
     assert program is not None
     added = {"uid": "6d4f", "resourceVersion": "17", "generation": 1, "creationTimestamp": "2024-01-01T00:00:00Z"}
     karpor = {

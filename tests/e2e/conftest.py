@@ -4,7 +4,6 @@ import base64
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,16 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.machine import free_port
 
 BIN = Path(sys.executable).parent
 READY = "onepass is ready: "
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 @dataclass

@@ -17,6 +17,7 @@ from tests.e2e.hosts import GROUP, Host, Knocker
 from tests.e2e.test_gateway import eventually
 from tests.e2e.test_gomember import read_until, receive
 from tests.e2e.ways import Way
+from tests.machine import free_port
 from tests.programs import golang, gomembers
 from tests.programs.gomembers import GoMember
 
@@ -52,7 +53,7 @@ def behind(host: Host) -> Iterator[GoMember]:
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    return conftest.free_port()
+    return free_port()
 
 
 @pytest.fixture(scope="module")
@@ -360,7 +361,7 @@ def a_pass(name: str, user: str) -> dict[str, object]:
 
 def test_passes_narrow_what_the_host_lets_in(start: conftest.Start, tmp_path: Path) -> None:
     """Without a host to ask: its front proxy is told by flags."""
-    proxy, port = hosts.FrontProxy(tmp_path), conftest.free_port()
+    proxy, port = hosts.FrontProxy(tmp_path), free_port()
     gateway = start(
         "--sandbox=1",
         "--extension",

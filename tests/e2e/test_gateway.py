@@ -19,7 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from tests.e2e.conftest import BIN, Gateway, Start, free_port
+from tests.e2e.conftest import BIN, Gateway, Start
+from tests.machine import free_port
 
 from onepass.pki import keys
 

@@ -28,7 +28,7 @@ def provider() -> Iterator[Provider]:
 @pytest.fixture(scope="module")
 def down() -> Provider:
     """Another provider, which nobody has started."""
-    from tests.e2e.conftest import free_port
+    from tests.machine import free_port
 
     return Provider(port=free_port())
 

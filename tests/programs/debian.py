@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.programs.golang import BUILD
+from tests.machine import BUILD, building
 
 
 class DebianMissing(Exception):
@@ -13,6 +13,7 @@ class DebianMissing(Exception):
 
 
 @functools.cache
+@building()
 def executable(package: str, name: str) -> Path:
     """The program `name` in /usr/bin of `package`, fetched once. Raises DebianMissing."""
     folder = BUILD / f"debian-{name}"

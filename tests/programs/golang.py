@@ -6,8 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-BUILD = ROOT / "build"
+from tests.machine import BUILD, building
 
 
 class GoMissing(Exception):
@@ -28,5 +27,8 @@ def build(source: Path, package: str = ".", *definitions: str) -> Path:
     executable = BUILD / (source if package == "." else source / package).name
     linker = " ".join(["-s -w", *(f"-X {each}" for each in definitions)])
     command = [go, "build", "-trimpath", f"-ldflags={linker}", "-buildvcs=false", "-o", str(executable), package]
-    subprocess.run(command, cwd=source, check=True, env=os.environ | {"CGO_ENABLED": "0"}, stdout=subprocess.DEVNULL)
+    with building():
+        subprocess.run(
+            command, cwd=source, check=True, env=os.environ | {"CGO_ENABLED": "0"}, stdout=subprocess.DEVNULL
+        )
     return executable

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from tests.machine import free_port
 from tests.protocol import dataplane
 from tests.protocol.dataplane import DEADLINE, Answer, Ask, Authorities, Member, Plane, StartMember
 
@@ -73,7 +74,7 @@ async def plane(authorities: Authorities, short_dir: Path) -> AsyncIterator[Plan
     serving = authorities.serving.issue_cert("localhost")
     listener = ir.Listener(
         host="127.0.0.1",
-        port=dataplane.free_port(),
+        port=free_port(),
         certificate=b"".join(blob.bytes() for blob in serving.cert_chain_pems),
         private_key=serving.private_key_pem.bytes(),
         client_ca=dataplane.pem(authorities.clients),
@@ -98,4 +99,4 @@ async def plane(authorities: Authorities, short_dir: Path) -> AsyncIterator[Plan
 @pytest.fixture
 def closed_port() -> int:
     """A port that nothing listens on."""
-    return dataplane.free_port()
+    return free_port()

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -54,13 +53,6 @@ end
 
 def stand_in(policy: Policy, _known: ir.Known) -> str:
     return STAND_IN.replace("%s", policy.targets["policy"].authority if policy.targets else "none")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
 
 
 @dataclass

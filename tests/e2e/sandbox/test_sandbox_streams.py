@@ -26,9 +26,9 @@ from tests.e2e.sandbox.members import (
     Running,
     client_tls,
     eventually,
-    free_port,
     read_line,
 )
+from tests.machine import free_port
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection
 from websockets.typing import Subprotocol
