@@ -13,6 +13,7 @@ import pytest
 import trustme
 from tests.contract.conftest import DEADLINE, fill, keys, take, until_progress
 from tests.contract.followers import follow
+from tests.machine import free_port
 from tests.programs import etcds
 from tests.programs.debian import DebianMissing
 from tests.programs.etcds import Etcd
@@ -380,6 +381,6 @@ async def test_a_user_with_a_password_and_rights_on_the_prefix_alone(tmp_path: P
 
 
 async def test_nobody_there() -> None:
-    (port,) = etcds.free_ports(1)
+    port = free_port()
     with pytest.raises(Unavailable, match=r"[Cc]onnection refused"):
         await etcd.open_etcd(Access([f"127.0.0.1:{port}"]), "p", HASTY)

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.machine import free_port
 from tests.programs import debian
 
 DEADLINE = 60
@@ -24,17 +24,6 @@ def program() -> Path:
     """Raises DebianMissing."""
     found = os.environ.get("ONEPASS_TEST_ETCD_PROGRAM") or shutil.which("etcd")
     return Path(found) if found else debian.executable("etcd-server", "etcd")
-
-
-def free_ports(count: int) -> Sequence[int]:
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for each in held:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in held]
-    finally:
-        for each in held:
-            each.close()
 
 
 @dataclass
@@ -117,7 +106,7 @@ def running(count: int = 1, flags: Sequence[str] = ()) -> Iterator[Sequence[Etcd
     """A cluster of `count` servers that is ready; its processes and its data end with the block."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="etcd-", dir=memory if memory.is_dir() else None) as directory:
-        ports = iter(free_ports(3 * count))
+        ports = iter([free_port() for _ in range(3 * count)])
         cluster = [Etcd(f"e{n}", next(ports), next(ports), next(ports), Path(directory), flags) for n in range(count)]
         try:
             for each in cluster:

@@ -269,10 +269,10 @@ async def test_acknowledged_waits_for_every_client_and_type(served: Served) -> N
         for client in (one, two):
             await client.send(CLUSTER)
             await client.take()
-        await one.send(LISTENER)
+        for client in (one, two):
+            await client.send(LISTENER)
+        response = await two.receive()  # so it is known that this one has not got all yet
         await one.take()
-        await two.send(LISTENER)
-        response = await two.receive()
         with pytest.raises(TimeoutError):
             await served.ads.acknowledged(generation, timeout=0)
         assert not waiting.done()
