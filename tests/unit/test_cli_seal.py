@@ -65,7 +65,7 @@ def test_a_lost_key_file_is_made_anew_when_somebody_says_so(tmp_path: Path) -> N
     assert len(sealkeys.Keyring.parse((tmp_path / "seal.key").read_text()).ids) == 1
 
 
-@pytest.mark.parametrize("content", [b"no key\n", b"\xff\xfe", f"{OLD}x\n".encode()])
+@pytest.mark.parametrize("content", [b"no key\n", b"\xff\xfe", f"{OLD}x\n".encode()], ids=["words", "bytes", "longer"])
 def test_a_file_that_is_no_key_file_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "seal.key"
     path.write_bytes(content)
