@@ -6,8 +6,8 @@ import http.client
 import json
 import ssl
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from tests.e2e import ways
 from tests.e2e.ways import Way
 from tests.programs import kubemembers
 from tests.programs.gomembers import GoMember
+
+from onepass.api.meta import Object
 
 GROUP = "/apis/cluster.karpor.io/v1beta1"
 NAME = "front-proxy-client"
@@ -75,11 +77,39 @@ class Knocker:
     ca: bytes
     proof: tuple[Path, Path] | None
 
-    def ask(self, path: str, *headers: tuple[str, str], method: str = "GET", body: bytes | None = None) -> Asked:
+    def connection(self) -> http.client.HTTPSConnection:
         context = ssl.create_default_context(cadata=self.ca.decode())
         if self.proof:
             context.load_cert_chain(*self.proof)
-        connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=20)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=20)
+
+    @contextmanager
+    def kept(self, path: str, *headers: tuple[str, str]) -> Iterator[Callable[[], int]]:
+        """A connection that stays open; each call asks once more on it, and gives the status."""
+        with closing(self.connection()) as connection:
+            connection.connect()
+            first = connection.sock
+
+            def ask() -> int:
+                connection.request("GET", path, headers=dict(headers))
+                assert connection.sock is first, "the gateway has closed the connection"
+                answer = connection.getresponse()
+                answer.read()
+                return answer.status
+
+            yield ask
+
+    @contextmanager
+    def watching(self, path: str, *headers: tuple[str, str]) -> Iterator[Callable[[], Object]]:
+        """A watch; each call gives the next event."""
+        with closing(self.connection()) as connection:
+            connection.request("GET", f"{path}?watch=1", headers=dict(headers))
+            answer = connection.getresponse()
+            assert answer.status == 200, answer.read()
+            yield lambda: json.loads(answer.readline())
+
+    def ask(self, path: str, *headers: tuple[str, str], method: str = "GET", body: bytes | None = None) -> Asked:
+        connection = self.connection()
         try:
             connection.putrequest(method, path)
             for name, value in headers:

@@ -21,6 +21,8 @@ from tests.machine import free_port
 from tests.programs import golang, gomembers
 from tests.programs.gomembers import GoMember
 
+from onepass.api import meta
+
 pytestmark = pytest.mark.e2e
 
 PROXY = GROUP + "/clusters/{}/proxy"
@@ -382,6 +384,61 @@ def test_passes_narrow_what_the_host_lets_in(start: conftest.Start, tmp_path: Pa
     eventually(lambda: front.ask(pods, user).status == 200, "the pass")
     assert front.ask(pods.replace("pods", "secrets"), user).status == 403
     assert front.ask(GROUP + "/clusters", user).status == 200  # that the host alone decides
+    # The file of authorities is followed: two side by side, then the new one alone.
+    (later := tmp_path / "later").mkdir()
+    new = hosts.FrontProxy(later)
+    other = Knocker(port, authority(gateway), new.certificate(hosts.NAME))
+    old, pods = proxy.ca.read_text(), GROUP + "/clusters"
+    with front.kept(pods, user) as ask, front.watching(pods, user) as event:
+        assert (ask(), event()["type"]) == (200, "ADDED")
+        proxy.ca.write_text("no authority at all")
+        proxy.ca.write_text(old + new.ca.read_text())
+        eventually(lambda: not shut_out(other), "the new authority")
+        assert ask() == 200
+        proxy.ca.write_text(new.ca.read_text())
+        eventually(lambda: shut_out(front), "the old authority is gone")
+        assert ask() == 401
+        gateway.kubectl("label", "cluster", "sandbox-1", "seen=yes", context="onepass")
+        while "seen" not in json.dumps(event()):
+            pass
+    assert other.ask(pods, user).status == 200
+
+
+def shut_out(front: Knocker) -> bool:
+    """Whether no new connection is taken."""
+    try:
+        front.ask(PODS, ALICE)
+    except (ssl.SSLError, ConnectionError):
+        return True
+    return False
+
+
+def test_the_front_proxy_changes_with_the_config_map_of_the_host(
+    host: Host, extension: Gateway, front: Knocker, tmp_path: Path
+) -> None:
+    """kube-apiserver keeps its own authority in the map, and leaves what others have added."""
+    added = hosts.FrontProxy(tmp_path)
+    other = Knocker(front.port, front.ca, added.certificate(hosts.NAME))
+    assert shut_out(other)
+    key = "requestheader-client-ca-file"
+    told = ("configmap", "extension-apiserver-authentication", "-n", "kube-system")
+    before = json.loads(host.kubectl("get", *told, "-o", "json"))["data"][key]
+    host.kubectl("patch", *told, "-p", json.dumps({"data": {key: before + added.ca.read_text()}}))
+    eventually(lambda: not shut_out(other), "the added authority")
+    assert front.ask(PODS, ALICE).status == 200  # the two side by side
+    records = GROUP + "/clusters"
+    with other.kept(records, ALICE) as ask, other.watching(records, ALICE) as event:
+        assert ask() == 200
+        assert event()["type"] == "ADDED"
+        host.kubectl("patch", *told, "-p", json.dumps({"data": {key: before}}))
+        eventually(lambda: shut_out(other), "the authority that is gone")
+        assert ask() == 401  # also on the connection of before
+        host.apply(cluster("seen-by-the-watch", host.server))
+        while meta.name(meta.section(event(), "object")) != "seen-by-the-watch":
+            pass  # what was asked before goes on
+        host.kubectl("delete", "cluster", "seen-by-the-watch")
+    assert front.ask(PODS, ALICE).status == 200
+    del extension
 
 
 def test_a_host_that_cannot_be_asked_is_told(tmp_path: Path) -> None:

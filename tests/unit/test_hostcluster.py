@@ -7,6 +7,7 @@ import pytest
 import trustme
 
 from onepass.gateway import ir
+from onepass.pki import certificates
 from onepass.runtime import hostcluster
 from onepass.runtime.settings import Extension, Listen, Settings, SettingsError
 
@@ -58,6 +59,31 @@ def test_a_file_of_the_operator(tmp_path: Path) -> None:
         hostcluster.of_files(Extension(LISTEN, client_ca_file=file), time.time())
     with pytest.raises(SettingsError):
         hostcluster.of_files(Extension(LISTEN, client_ca_file=tmp_path / "none"), time.time())
+
+
+def test_the_file_is_followed_and_what_is_withdrawn_is_remembered(tmp_path: Path) -> None:
+    old, new = trustme.CA().cert_pem.bytes(), trustme.CA().cert_pem.bytes()
+    (file := tmp_path / "ca.crt").write_bytes(old)
+    found: list[ir.Front] = []
+    followed = hostcluster.HostCluster(Extension(LISTEN, client_ca_file=file), found.append, lambda: b"")
+    (of_old,) = (certificates.digest(each) for each in certificates.chain(old))
+    steps = [
+        (old, True, ()),
+        (old, False, ()),
+        (b"", False, ()),
+        (b"no", False, ()),
+        (old + new, True, ()),
+        (new, True, (of_old,)),
+        (old, True, tuple(certificates.digest(each) for each in certificates.chain(new))),  # and back again
+    ]
+    for content, tells, withdrawn in steps:
+        file.write_bytes(content)
+        before = len(found)
+        followed.look_at_file()
+        assert (len(found) > before, found[-1].withdrawn) == (tells, withdrawn)
+    file.unlink()
+    followed.look_at_file()
+    assert found[-1].ca.split() == old.split()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "a: [", "current-context: a"])

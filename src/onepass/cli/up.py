@@ -161,7 +161,10 @@ def up(
     ] = None,
     requestheader_client_ca_file: Annotated[
         Path | None,
-        typer.Option(help="Instead of asking the host: the authorities (PEM) of its front proxy.", show_default=False),
+        typer.Option(
+            help="Instead of asking the host: the authorities (PEM) of its front proxy. Read again when it changes.",
+            show_default=False,
+        ),
     ] = None,
     requestheader_allowed_names: Annotated[
         str,

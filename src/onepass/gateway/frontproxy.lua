@@ -31,6 +31,9 @@ end
 local function is_stranger(tls, now)
   if not tls or not tls:peerCertificateValidated() then return "only the front proxy of the host cluster may ask here" end
   if tls:expirationPeerCertificate() <= now then return "the certificate of the front proxy has expired" end
+  if front.withdrawn[tls:sha256PeerCertificateIssuerDigest()] then
+    return "the authority of the front proxy's certificate is no longer trusted"
+  end
   local subject = tls:parsedSubjectPeerCertificate()
   if next(front.allowed) and not front.allowed[subject and subject:commonName() or ""] then
     return "the client certificate is not the front proxy's: its name is not among the allowed ones"

@@ -112,6 +112,7 @@ class Front:
     uids: tuple[str, ...] = ("x-remote-uid",)
     extras: tuple[str, ...] = ("x-remote-extra-",)
     passes: Literal["ignore", "narrow"] = "ignore"
+    withdrawn: tuple[str, ...] = ()  # digests of authorities that were in `ca`: connections of theirs may be open still
 
 
 @dataclass(frozen=True, slots=True)

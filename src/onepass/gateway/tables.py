@@ -48,6 +48,7 @@ def of_front(front: ir.Front, gatekeeper: str) -> str:
         ("users", front.users),
         ("groups", front.groups),
         ("uids", front.uids),
+        ("withdrawn", front.withdrawn),
     )
     sets = "".join(f"{name}={_set(frozenset(values))}," for name, values in named)
     extras = ",".join(map(_quote, front.extras))

@@ -8,7 +8,7 @@ import asyncio
 import base64
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx2
 import orjson
@@ -29,7 +29,8 @@ log = structlog.get_logger(__name__)
 CONFIG_MAP = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 API_SERVICE = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.cluster.karpor.io"
 INJECT = "access.karpor.io/inject-ca"  # an annotation of the APIService: "true" has its caBundle kept up to date
-LOOK_SECONDS = 30.0
+LOOK_SECONDS = 10.0
+FILE_SECONDS = 2.0  # between two looks at the operator's own file
 _AGAIN_SECONDS = 2.0  # while the host has not said who its front proxy is
 _DEADLINE = 10.0
 
@@ -105,18 +106,39 @@ class HostCluster:
     found: Callable[[ir.Front], None]
     authority: Callable[[], bytes]
     known: ir.Front | None = None
+    _withdrawn: frozenset[str] = frozenset()
     _failed: str = ""
     _untold: str = ""
 
     async def run(self) -> None:
         """Until cancelled."""
-        if not self.settings.asks_host:
-            self._take(of_files(self.settings, time.time()))
-            if self.settings.kubeconfig is None:
-                return
+        async with asyncio.TaskGroup() as group:
+            if not self.settings.asks_host:
+                self._take(of_files(self.settings, time.time()))
+                group.create_task(self._follow_file())
+            if self.settings.asks_host or self.settings.kubeconfig:
+                group.create_task(self._follow_host())
+
+    async def _follow_file(self) -> None:
+        while True:
+            await asyncio.sleep(FILE_SECONDS)
+            self.look_at_file()
+
+    async def _follow_host(self) -> None:
         while True:
             await self.look()
             await asyncio.sleep(LOOK_SECONDS if self.known else _AGAIN_SECONDS)
+
+    def look_at_file(self) -> None:
+        """Once. What cannot be used is told, and what was known stays known, as in kube-apiserver."""
+        try:
+            self._take(of_files(self.settings, time.time()))
+        except SettingsError as error:
+            if str(error) != self._failed:
+                log.warning("the changed authorities of the front proxy are of no use", error=str(error))
+            self._failed = str(error)
+        else:
+            self._failed = ""
 
     async def look(self) -> None:
         """Once. What cannot be read is told, and what was known stays known."""
@@ -134,6 +156,11 @@ class HostCluster:
             self._failed = why
 
     def _take(self, front: ir.Front) -> None:
+        """What was trusted and is no longer is remembered: a handshake of before must not let anybody in after."""
+        now = _digests(front)
+        before = _digests(self.known) if self.known else frozenset()
+        self._withdrawn = (self._withdrawn | before) - now
+        front = replace(front, withdrawn=tuple(sorted(self._withdrawn)))
         if front != self.known:
             log.info("the front proxy of the host cluster is known", allowed=list(front.allowed), passes=front.passes)
             self.known = front
@@ -183,6 +210,10 @@ def client(settings: Extension) -> httpx2.AsyncClient:
             f"there is no service account of a pod here{told}; outside of a cluster give --authentication-kubeconfig, "
             "or --requestheader-client-ca-file"
         ) from error
+
+
+def _digests(front: ir.Front) -> frozenset[str]:
+    return frozenset(certificates.digest(each) for each in certificates.chain(front.ca))
 
 
 async def _answer(response: httpx2.Response) -> Object:
