@@ -26,6 +26,7 @@ _ADVICE = """give OnePass a service account of its own on that cluster; this mak
   onepass cluster join NAME --kubeconfig {1} --context {0}"""
 Login = Callable[[str, Object, Path, Object], Issued]  # who logs in, the exec entry, its folder, the cluster's entry
 _SOON = timedelta(days=7)
+_LARGEST = 4 << 20  # bytes; thousands of contexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,21 @@ class Kubeconfig:
         """Raises Failure when the file is not there or is no kubeconfig."""
         self._path = path.expanduser()
         try:
-            content = self._path.read_bytes()
+            with self._path.open("rb") as file:
+                content = file.read(_LARGEST + 1)
         except FileNotFoundError:
-            raise Failure(f"there is no file {self._path}", "name the member's kubeconfig with --kubeconfig") from None
+            hint = "name the member's kubeconfig with --kubeconfig; of a list, as KUBECONFIG may be, one file"
+            raise Failure(f"there is no file {self._path}", hint) from None
         except OSError as error:
             raise Failure(f"{self._path} cannot be read ({error.strerror})") from error
+        if len(content) > _LARGEST:
+            raise Failure(f"{self._path} is larger than {_LARGEST >> 20} MiB: that is no kubeconfig")
+        if not content.strip():
+            raise Failure(f"{self._path} is not a kubeconfig: it is empty")
         try:
             config = yaml.safe_load(content)
+        except RecursionError:
+            raise Failure(f"{self._path} is not a kubeconfig: it is nested too deeply") from None
         except (yaml.YAMLError, ValueError) as error:
             where = getattr(error, "problem_mark", None)
             line = f", line {where.line + 1}" if where is not None else ""
@@ -115,12 +124,12 @@ class Kubeconfig:
         place = self._contexts[context]
         cluster = self._part(context, "cluster", self._clusters, place)
         user = self._part(context, "user", self._users, place)
-        server = meta.text(cluster, "server").rstrip("/")
         where = f"context {context}"
-        if urlsplit(server).scheme != "https":
-            raise Failure(
-                f"{where}: the server {server!r} is not an https:// address", "a member is reached by TLS only"
-            )
+        server = _server(where, meta.text(cluster, "server").rstrip("/"))
+        for part, key, kind in ((cluster, "insecure-skip-tls-verify", bool), (user, "token", str)):
+            if not isinstance(part.get(key), kind | None):
+                wanted = "true or false, without quotes" if kind is bool else "text: put it in quotes"
+                raise Failure(f"{where}: {key} must be {wanted}")
         user = self._logged_in(where, user, cluster, login)
         self._usable(context, user)
         certificate = self._bytes(where, user, "client-certificate")
@@ -136,7 +145,7 @@ class Kubeconfig:
         return Access(
             context=context,
             server=server,
-            ca=self._bytes(where, cluster, "certificate-authority"),
+            ca=_authority(where, self._bytes(where, cluster, "certificate-authority")),
             server_name=meta.text(cluster, "tls-server-name"),
             insecure=cluster.get("insecure-skip-tls-verify") is True,
             proxy_url=meta.text(cluster, "proxy-url"),
@@ -223,6 +232,35 @@ def _named(config: Mapping[str, object], plural: str, singular: str) -> dict[str
         if isinstance(entry, dict) and isinstance(entry.get("name"), str) and isinstance(entry.get(singular), dict):
             found.setdefault(entry["name"], entry[singular])
     return found
+
+
+def _server(where: str, server: str) -> str:
+    """The address of a kubeconfig's cluster entry, when a gateway can reach it by that."""
+    try:
+        url = urlsplit(server)
+        port = url.port
+    except ValueError as error:
+        raise Failure(f"{where}: the server {server!r} is not an address ({error})") from None
+    if url.scheme != "https":
+        raise Failure(f"{where}: the server {server!r} is not an https:// address", "a member is reached by TLS only")
+    if not url.hostname or port == 0:
+        raise Failure(f"{where}: the server {server!r} names no {'port' if url.hostname else 'host'}")
+    if "@" in url.netloc or "?" in server or "#" in server:
+        told = "has more than a host, a port and a path"  # and that may be a password
+        raise Failure(f"{where}: the server at {url.hostname} {told}", "take the rest out of its address")
+    return server
+
+
+def _authority(where: str, pem: bytes) -> bytes:
+    """Certificates of authorities, or none: then the system's are trusted."""
+    if pem:
+        try:
+            x509.load_pem_x509_certificates(pem)
+        except ValueError:
+            raise Failure(f"{where}: the certificate-authority is no certificate in PEM") from None
+        if b"PRIVATE KEY-----" in pem:
+            raise Failure(f"{where}: the certificate-authority holds a private key", "take the certificates alone")
+    return pem
 
 
 def _check_certificate(where: str, certificate: bytes, private_key: bytes, now: datetime) -> tuple[str, ...]:
