@@ -69,13 +69,24 @@ class Statuses(Protocol):
 Ask = Callable[[str, str, str], Awaitable[Answer]]
 
 
-async def handshake(peer: Peer) -> str:
-    """The ALPN protocol that the member chooses of h2 and http/1.1. Raises OSError and ssl.SSLError."""
-    context = ssl.create_default_context(cadata=peer.ca or None)
+@functools.cache
+def _system_context(*, insecure: bool) -> ssl.SSLContext:
+    """Made once: reading what the system trusts takes tens of milliseconds."""
+    return _context("", insecure=insecure)
+
+
+def _context(ca: str, *, insecure: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=ca or None)
     context.set_alpn_protocols(["h2", "http/1.1"])
-    if peer.insecure:
+    if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def handshake(peer: Peer) -> str:
+    """The ALPN protocol that the member chooses of h2 and http/1.1. Raises OSError and ssl.SSLError."""
+    context = _context(peer.ca, insecure=peer.insecure) if peer.ca else _system_context(insecure=peer.insecure)
     async with asyncio.timeout(HANDSHAKE_SECONDS):
         writer = await _connected(peer, context)
     tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
