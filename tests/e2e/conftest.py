@@ -134,10 +134,15 @@ class Gateway:
 
 @contextmanager
 def running(
-    data_dir: Path, *options: str, port: int = 0, env: Mapping[str, str] | None = None, split: bool = False
+    data_dir: Path,
+    *options: str,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    env: Mapping[str, str] | None = None,
+    split: bool = False,
 ) -> Iterator[Gateway]:
     """`onepass up` from its ready line on; stopped at the end. `split` reads that line from standard error."""
-    listen = f"127.0.0.1:{port or free_port()}"
+    listen = f"{host}:{port or free_port(host.strip('[]'))}"
     process = subprocess.Popen(
         [str(BIN / "onepass"), "up", "--data-dir", str(data_dir), "--listen", listen, *options],
         stdin=subprocess.DEVNULL,
