@@ -36,7 +36,8 @@ def member() -> Iterator[GoMember]:
 def clusters(gateway: Gateway) -> list[str]:
     """Names of the sandbox members."""
     listed = json.loads(gateway.onepass("cluster", "list", "-o", "json").stdout)["items"]
-    return sorted(str(item["metadata"]["name"]) for item in listed)
+    names = sorted(str(item["metadata"]["name"]) for item in listed)
+    return [name for name in names if name.startswith("sandbox-")]
 
 
 def kubeconfig(path: Path, entries: Sequence[tuple[str, str, Object]], ca: str) -> Path:
