@@ -29,7 +29,7 @@ up: $(VENV)/.ready ## run the gateway with two sandbox member clusters
 	@$(BIN)/onepass up --sandbox 2 --data-dir $(DATA)
 
 test: $(VENV)/.ready ## run every test
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.ready build/stubs/.ready ## ruff, mypy, import-linter, spelling
 	@$(BIN)/ruff check .

@@ -1,18 +1,23 @@
-"""Options of the whole test suite."""
+"""Options of the whole test suite, and which of its tests run in one process when files of tests run side by side."""
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 pytest_plugins = ["tests.clients.matrixplugin"]
+SHARED = ("tests/attack/", "tests/clients/", "tests/e2e/")  # files that share servers, and meet what those before left
 
 
-SHARED = ("attack", "clients", "e2e")  # folders whose files share servers, and meet what those before left
+class ByServers(LoadFileScheduling):
+    """The files of a folder that shares servers in one process and in their order, every other file by itself."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((folder for folder in SHARED if nodeid.startswith(folder)), super()._split_scope(nodeid))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What runs in one process, and in the order of its collection, when files of tests run side by side."""
-    for item in items:
-        folder, *_ = item.nodeid.removeprefix("tests/").split("/")
-        item.add_marker(pytest.mark.xdist_group(folder if folder in SHARED else item.nodeid.split("::")[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByServers:
+    return ByServers(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
