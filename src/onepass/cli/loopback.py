@@ -22,16 +22,20 @@ class Answer:
     redirect_uri: str
     _query: str | None = None
     _came: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wait(self, seconds: float) -> str | None:
-        self._came.wait(seconds)
-        return self._query
+        return self._query if self._came.wait(seconds) else None
 
     def take(self, query: str) -> None:
-        """The first one counts."""
-        if not self._came.is_set():
-            self._query = query
-            self._came.set()
+        """The first one counts, whichever browser tab is told so first."""
+        with self._lock:
+            if self._query is None:
+                self._query = query
+
+    def told(self) -> None:
+        """The browser has its page, so that this program may end."""
+        self._came.set()
 
 
 @contextmanager
@@ -48,13 +52,14 @@ def listening(port: int, state: str) -> Iterator[Answer]:
             if parts.path != _PATH or not hmac.compare_digest(given.encode(), state.encode()):
                 self.send_error(404)
                 return
+            holder[0].take(parts.query)
             self.send_response(200)
             self.send_header("content-type", "text/html; charset=utf-8")
             self.send_header("content-length", str(len(_PAGE)))
             self.send_header("connection", "close")
             self.end_headers()
             self.wfile.write(_PAGE)
-            holder[0].take(parts.query)
+            holder[0].told()
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: the query has the code in it."""
