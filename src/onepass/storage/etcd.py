@@ -16,7 +16,7 @@ from aetcd.rpc import rpc_pb2
 from onepass.storage import etcdmessages
 from onepass.storage.etcdclient import COMPACT, RANGE, TXN, Access, Client, Patience, Refused
 from onepass.storage.etcdmessages import FORMAT, Keyspace
-from onepass.storage.fanout import Fanout, Watcher
+from onepass.storage.fanout import Fanout
 from onepass.storage.interface import (
     Change,
     Compacted,
@@ -143,7 +143,7 @@ class EtcdStorage:
                 if behind and not watcher.pending:
                     behind = False
                     yield Progress(told)
-                if not await self._news(watcher):
+                if not await self._fanout.news(watcher, self._limits.quiet):
                     told = max(told, self._fanout.revision)
                     yield Progress(told)
         except Unavailable:
@@ -278,14 +278,6 @@ class EtcdStorage:
 
     async def _compacted(self) -> Compacted:
         return Compacted(await self._client.oldest(self._space.tip))
-
-    async def _news(self, watcher: Watcher) -> bool:
-        """Waits until there is something to tell; False when nothing came for a while."""
-        if not watcher.pending and not self._fanout.closed:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.quiet):
-                    await watcher.wake.wait()
-        return watcher.pending or self._fanout.closed
 
 
 def _expect(ops: Sequence[Op], found: Sequence[int]) -> None:

@@ -1,6 +1,7 @@
 """From one stream of commits to many watchers, each behind a bounded queue."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Sequence
 
@@ -78,6 +79,15 @@ class Fanout:
             mine = [change for change in changes if change.key.startswith(watcher.prefix)]
             if mine:
                 watcher.offer(mine)
+
+    async def news(self, watcher: Watcher, seconds: float) -> bool:
+        """Waits until there is something to tell; False when nothing came for so long."""
+        if not watcher.pending and not self.closed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await watcher.wake.wait()
+        # The queue itself and not the outcome of the wait: a commit may have come just after the time was up.
+        return watcher.pending or self.closed
 
     async def reached(self, revision: int) -> None:
         """Returns when what was committed up to `revision` has been told."""

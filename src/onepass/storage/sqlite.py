@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from onepass.storage import revisionlog, sqlitefile
-from onepass.storage.fanout import Fanout, Watcher
+from onepass.storage.fanout import Fanout
 from onepass.storage.interface import Change, Op, Page, Progress, Record, Unavailable
 from onepass.storage.revisionlog import Committed, Cursor, Stretch
 from onepass.storage.sqlitethread import SQLiteThread
@@ -102,7 +102,7 @@ class SqliteStorage:
                     if change.revision > told:  # else the log has told it
                         yield change
                 told = max(told, taken[-1].revision) if taken else told
-                if not await self._news(watcher):
+                if not await self._fanout.news(watcher, self._limits.quiet):
                     told = max(told, self._fanout.revision)
                     yield Progress(told)
         except Unavailable:
@@ -136,15 +136,6 @@ class SqliteStorage:
 
     async def _stretch(self, prefix: bytes, start: Cursor) -> Stretch:
         return await self._read(partial(revisionlog.changes, prefix=prefix, start=start, limit=self._limits.stretch))
-
-    async def _news(self, watcher: Watcher) -> bool:
-        """Waits until there is something to tell; False when nothing came for a while."""
-        if not watcher.pending and not self._fanout.closed:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._limits.quiet):
-                    await watcher.wake.wait()
-        # The queue itself and not the outcome of the wait: a commit may have come just after the time was up.
-        return watcher.pending or self._fanout.closed
 
     def _publish(self, done: Committed) -> None:
         if done.changes:
