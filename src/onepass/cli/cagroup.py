@@ -1,6 +1,5 @@
 """`onepass ca`: the gateway's own certificate authorities, on the machine whose data directory holds them."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,8 @@ from onepass.cli.output import Format, safe
 if TYPE_CHECKING:
     from onepass.api.meta import Object
 
+_WHERE = "authorities are kept on the gateway's own machine: name its data directory with --data-dir"
+
 app = typer.Typer(no_args_is_help=True, help="See and rotate the gateway's own certificate authorities.")
 
 
@@ -25,7 +26,7 @@ def list_(ctx: typer.Context, data_dir: DataDir = None, format: Output = Format.
 
     onepass ca list
     """
-    rows = _described(_folder(ctx, data_dir))
+    rows = _described(options.pki_folder(ctx, data_dir, _WHERE))
     if format is not Format.table:
         output.items(format, rows)
         return
@@ -61,7 +62,7 @@ def rotate(
     from onepass.runtime import authorities
     from onepass.runtime.settings import SettingsError
 
-    folder = _folder(ctx, data_dir)
+    folder = options.pki_folder(ctx, data_dir, _WHERE)
     if not (client or serving or switch):
         raise Failure("say which: --client, --serving or --switch", "see what there is: onepass ca list")
     try:
@@ -78,19 +79,6 @@ def rotate(
             output.say(f"The serving authority {made.number} serves now.")
     except SettingsError as error:
         raise Failure(str(error)) from error
-
-
-def _folder(context: typer.Context, data_dir: Path | None) -> Path:
-    root = context.find_root().obj
-    before = root.data_dir if isinstance(root, options.Root) else None
-    chosen = data_dir or before or Path(os.environ.get("ONEPASS_DATA_DIR") or ".onepass")
-    folder = chosen.expanduser() / "pki"
-    if not folder.is_dir():
-        raise Failure(
-            f"there is no gateway in {chosen}",
-            "authorities are kept on the gateway's own machine: name its data directory with --data-dir",
-        )
-    return folder
 
 
 def _described(folder: Path) -> "list[Object]":

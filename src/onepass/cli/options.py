@@ -3,6 +3,7 @@
 The client is imported only when a command runs: `onepass --help` and a Tab press stay quick.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,23 @@ def gateway(
         timeout=timeout,
         warn=lambda text: output.note(f"[yellow]warning:[/] {output.safe(text)}"),
     )
+
+
+def data_folder(context: typer.Context, given: Path | None) -> Path:
+    """The data directory of a gateway on this machine: `given`, or what stands before the command, $ONEPASS_DATA_DIR
+    or ./.onepass."""
+    root = context.find_root().obj
+    before = root.data_dir if isinstance(root, Root) else None
+    return given or before or Path(os.environ.get("ONEPASS_DATA_DIR") or ".onepass")
+
+
+def pki_folder(context: typer.Context, given: Path | None, hint: str) -> Path:
+    """Where that gateway keeps its keys. Raises Failure, with the hint, where there is none."""
+    chosen = data_folder(context, given)
+    folder = chosen.expanduser() / "pki"
+    if not folder.is_dir():
+        raise Failure(f"there is no gateway in {chosen}", hint)
+    return folder
 
 
 def _names(context: typer.Context, path: str, incomplete: str) -> Iterable[str]:

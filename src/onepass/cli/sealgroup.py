@@ -1,6 +1,5 @@
 """`onepass seal`: the keys that members' credentials are sealed with."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,8 @@ from onepass.cli.output import Format, safe
 
 if TYPE_CHECKING:
     from onepass.api.meta import Object
+
+_WHERE = "name its data directory with --data-dir, or a --file"
 
 app = typer.Typer(no_args_is_help=True, help="See and renew the keys that members' credentials are sealed with.")
 
@@ -85,7 +86,7 @@ def rotate(
     from onepass.pki import sealkeys
     from onepass.runtime import datadir
 
-    path = file or _default(ctx, data_dir)
+    path = file or options.pki_folder(ctx, data_dir, _WHERE) / "seal.key"
     line = sealkeys.generate()
     made = durations.rfc3339(datetime.fromtimestamp(time.time(), UTC))
     try:
@@ -101,16 +102,6 @@ def rotate(
     output.say(f"The key {sealkeys.name(line)} in {safe(path)} seals from now on.")
     if before.strip():
         output.say("Those before it still open what they sealed: see when they are done with onepass seal status")
-
-
-def _default(context: typer.Context, data_dir: Path | None) -> Path:
-    root = context.find_root().obj
-    before = root.data_dir if isinstance(root, options.Root) else None
-    chosen = data_dir or before or Path(os.environ.get("ONEPASS_DATA_DIR") or ".onepass")
-    folder = chosen.expanduser() / "pki"
-    if not folder.is_dir():
-        raise Failure(f"there is no gateway in {chosen}", "name its data directory with --data-dir, or a --file")
-    return folder / "seal.key"
 
 
 def _read(text: str) -> "tuple[list[Object], int, list[str]]":

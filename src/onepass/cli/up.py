@@ -204,9 +204,6 @@ def up(
     from onepass.cli import options
     from onepass.runtime import authnconfig, datadir, pluginrunner, serve
 
-    root = ctx.find_root().obj
-    before = root.data_dir if isinstance(root, options.Root) else None
-
     def issuers() -> tuple[settings.Issuer, ...]:
         if oidc_config is not None:
             if oidc_issuer_url:
@@ -247,7 +244,7 @@ def up(
 
     try:
         chosen = settings.Settings(
-            data_dir=data_dir or before or Path(os.environ.get("ONEPASS_DATA_DIR") or ".onepass"),
+            data_dir=options.data_folder(ctx, data_dir),
             listen=settings.Listen.parse(listen),
             storage=storage,
             sandbox=sandbox,
