@@ -26,6 +26,17 @@ def encoded(pem: bytes) -> str:
     return base64.b64encode(pem).decode()
 
 
+def _place(url: str, entry: Entry) -> Object:
+    return {"server": url, "certificate-authority-data": encoded(entry.ca)}
+
+
+def _proof(entry: Entry) -> Object:
+    return {
+        "client-certificate-data": encoded(entry.certificate),
+        "client-key-data": encoded(entry.private_key),
+    }
+
+
 def document(entry: Entry, clusters: Sequence[str], *, current: str = "", gateway: str = "onepass") -> Object:
     """A kubeconfig whose contexts are named `gateway` and as the clusters; `current` falls back to the first one.
 
@@ -34,39 +45,27 @@ def document(entry: Entry, clusters: Sequence[str], *, current: str = "", gatewa
     names = {name: f"{name}-member" if name == gateway else name for name in clusters}
     places = {gateway: entry.server} | {names[name]: entry.server + PROXY.format(name) for name in clusters}
     user = f"{entry.user}@{gateway}"
-    listed: list[JSON] = [
-        {"name": name, "cluster": {"server": url, "certificate-authority-data": encoded(entry.ca)}}
-        for name, url in places.items()
-    ]
+    listed: list[JSON] = [{"name": name, "cluster": _place(url, entry)} for name, url in places.items()]
     contexts: list[JSON] = [{"name": name, "context": {"cluster": name, "user": user}} for name in places]
-    proof: Object = {
-        "client-certificate-data": encoded(entry.certificate),
-        "client-key-data": encoded(entry.private_key),
-    }
     first = names[clusters[0]] if clusters else gateway
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": listed,
         "contexts": contexts,
-        "users": [{"name": user, "user": proof}],
+        "users": [{"name": user, "user": _proof(entry)}],
         "current-context": current if current in places else first,
     }
 
 
 def direct(name: str, entry: Entry) -> Object:
     """A kubeconfig that leads to one API server as it is, by a context `name`."""
-    proof: Object = {
-        "client-certificate-data": encoded(entry.certificate),
-        "client-key-data": encoded(entry.private_key),
-    }
-    place: Object = {"server": entry.server, "certificate-authority-data": encoded(entry.ca)}
     return {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": name, "cluster": place}],
+        "clusters": [{"name": name, "cluster": _place(entry.server, entry)}],
         "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-        "users": [{"name": name, "user": proof}],
+        "users": [{"name": name, "user": _proof(entry)}],
         "current-context": name,
     }
 
