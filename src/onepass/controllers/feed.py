@@ -26,7 +26,7 @@ class Objects(Protocol):
 
 
 def generation(obj: Object) -> object:
-    """A `version` for `follow` that changes with what is wanted, and not with status."""
+    """A `version` for `run` that changes with what is wanted, and not with status."""
     return meta.section(obj, "metadata").get("generation")
 
 
@@ -41,24 +41,19 @@ async def run(
     version: Callable[[Object], object] = meta.resource_version,
     delay: Callable[[Object], float] = at_once,
 ) -> None:
-    """Run `loop` on what `follow` finds, until cancelled."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(loop.run())
-        group.create_task(follow(objects, kind, loop, version, delay))
-
-
-async def follow(
-    objects: Objects,
-    kind: str,
-    loop: Loop,
-    version: Callable[[Object], object] = meta.resource_version,
-    delay: Callable[[Object], float] = at_once,
-) -> None:
-    """Add the name of each object of `kind` whose `version` is new to `loop`, until cancelled, to be worked on after
-    `delay` seconds.
+    """Run `loop` on the name of each object of `kind` whose `version` is new, `delay` seconds after that is seen, until
+    cancelled.
 
     A controller that writes status passes a `version` that its own writes leave alone, or it would never rest.
     """
+    async with asyncio.TaskGroup() as group:
+        group.create_task(loop.run())
+        group.create_task(_follow(objects, kind, loop, version, delay))
+
+
+async def _follow(
+    objects: Objects, kind: str, loop: Loop, version: Callable[[Object], object], delay: Callable[[Object], float]
+) -> None:
     seen: dict[str, object] = {}
     generation, clock = -1, asyncio.get_running_loop().time
     while True:

@@ -12,6 +12,7 @@ from onepass.api import meta
 from onepass.api.meta import JSON, Object
 from onepass.controllers import conditions
 from onepass.controllers.conditions import Condition
+from onepass.registry import credentials
 
 FAILURES = 3  # bad looks in a row before a member that was healthy is told to be unhealthy
 REPEATS = 2  # looks in a row that find the same, before anything else is told
@@ -109,7 +110,7 @@ def verdict(answer: Answer, alpn: str, latency_ms: int) -> Finding:
     if answer.unknown:
         return bad("NotPublished", "the data plane does not know the member; the log of the gateway says why")
     if answer.code == 200:
-        version = meta.text(_object(answer.body), "gitVersion")
+        version = meta.text(parsed(answer.body), "gitVersion")
         if version and len(version) <= _LONGEST_VERSION and version.isprintable():
             return Finding(True, True, "Ready", "the member answers", version, alpn, latency_ms, authorized=True)
         return bad("NotKubernetes", "/version did not answer as a kube-apiserver does")
@@ -125,7 +126,7 @@ def verdict(answer: Answer, alpn: str, latency_ms: int) -> Finding:
             "the stored credential may not read /version; give it system:discovery",
             authorized=False,
         )
-    why = _printable(meta.text(_object(answer.body), "message"))
+    why = printable(meta.text(parsed(answer.body), "message"))
     sentence = f"/version answered {answer.code} {why}".strip()
     return bad("Failing", sentence, reachable=answer.code not in (502, 503, 504))
 
@@ -160,7 +161,7 @@ def _conditions(cluster: Object, finding: Finding) -> tuple[Condition, ...]:
 
 
 def _authorized(cluster: Object, finding: Finding) -> Condition:
-    credential = meta.section(meta.section(meta.section(cluster, "spec"), "access"), "credential")
+    credential = credentials.of(cluster)
     if finding.authorized is False:
         return Condition("Authorized", False, finding.reason, finding.message)
     if not credential:
@@ -192,7 +193,7 @@ def with_nodes(status: Object, nodes: int | None) -> Object:
 
 def nodes(answer: Answer) -> int | None:
     """How many nodes a list of one tells of, by the `remainingItemCount` of meta/v1 ListMeta."""
-    listed = _object(answer.body) if answer.code == 200 else {}
+    listed = parsed(answer.body) if answer.code == 200 else {}
     items, about = listed.get("items"), meta.section(listed, "metadata")
     if not isinstance(items, list):
         return None
@@ -202,7 +203,8 @@ def nodes(answer: Answer) -> int | None:
     return len(items) + rest if isinstance(rest, int) and 0 <= rest < 1 << 31 else None
 
 
-def _object(content: bytes) -> Object:
+def parsed(content: bytes) -> Object:
+    """The JSON object that a member answered with; empty for anything else."""
     try:
         found: JSON = json.loads(content)
     except (ValueError, RecursionError):
@@ -210,5 +212,6 @@ def _object(content: bytes) -> Object:
     return found if isinstance(found, dict) else {}
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """What a member says, as far as it is worth a place in a sentence."""
     return "".join(c for c in text if c.isprintable())[:_LONGEST_TEXT]

@@ -17,6 +17,11 @@ Reconcile = Callable[[str], Awaitable[float | None]]
 _BURST = 0.1  # seconds of its rate that a loop may catch up with
 
 
+def backoff(first: float, longest: float, times: int) -> float:
+    """Seconds to wait after something has failed so many times in a row: `first`, doubled each time up to `longest`."""
+    return min(longest, first * 2.0 ** min(times - 1, 16))
+
+
 def _never(_key: str) -> bool:
     return False
 
@@ -112,7 +117,7 @@ class Loop:
             self._failures.pop(key, None)
         except Exception as error:  # noqa: BLE001  the controller worker is the place where a failure becomes a retry
             failures = self._failures[key] = self._failures.get(key, 0) + 1
-            again = min(self.cap, self.base * 2.0 ** min(failures - 1, 16)) * random.uniform(0.8, 1.2)  # noqa: S311  jitter, not a secret
+            again = backoff(self.base, self.cap, failures) * random.uniform(0.8, 1.2)  # noqa: S311  jitter, not a secret
             log.warning("will try again", controller=self.name, key=key, error=str(error), seconds=round(again, 1))
         finally:
             del self._busy[key]

@@ -23,7 +23,7 @@ from onepass.api import meta
 from onepass.api.meta import Object
 from onepass.controllers import feed, findings
 from onepass.controllers.findings import Answer, Finding, Standing
-from onepass.controllers.loop import Loop
+from onepass.controllers.loop import Loop, backoff
 from onepass.registry import credentials
 
 CLUSTERS = "clusters.cluster.karpor.io"
@@ -202,8 +202,7 @@ class Probe:
         status = meta.section(cluster, "status")
         if not believed and findings.applied(cluster, status, finding, self.clock()) != status:
             return DOUBT_SECONDS
-        first, longest = UNHEALTHY_SECONDS
-        return self._round() if finding.healthy else min(longest, first * 2.0 ** min(standing.failures - 1, 10))
+        return self._round() if finding.healthy else backoff(*UNHEALTHY_SECONDS, standing.failures)
 
     def _round(self) -> float:
         return max(HEALTHY_SECONDS, len(self.objects.list(CLUSTERS)) / ROUTINE)

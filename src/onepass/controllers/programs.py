@@ -19,7 +19,7 @@ from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
 from onepass.controllers import conditions, feed, refusals
 from onepass.controllers.conditions import Condition
-from onepass.controllers.loop import Loop
+from onepass.controllers.loop import Loop, backoff
 from onepass.controllers.probe import CLUSTERS
 from onepass.controllers.refusals import Patience
 from onepass.controllers.rotate import CONDITION, RETRY_SECONDS, Clusters
@@ -76,7 +76,7 @@ class Programs:
     async def reconcile(self, name: str) -> float | None:
         """Look at one member; returns after how many seconds to look again."""
         cluster = self.objects.get(CLUSTERS, name)
-        if cluster is None or _credential(cluster).get("type") != credentials.OIDC:
+        if cluster is None or credentials.of(cluster).get("type") != credentials.OIDC:
             for told in (self._answers, self._failures, self._asked):
                 told.pop(name, None)
             self._patience.forget(name)
@@ -129,7 +129,7 @@ class Programs:
 
         def swapped(current: Object) -> Object:
             if _asked(current) == asked:  # else it is about another program or another place by now
-                _credential(current).update(secret)
+                credentials.of(current).update(secret)
             return current
 
         await self.clusters.change(name, meta.uid(cluster), swapped)
@@ -141,8 +141,7 @@ class Programs:
         has = credentials.answered(cluster)
         await self._tell(cluster, Condition(CONDITION, has, "ProgramFails", f"the credential program {why}"))
         self._failures[name] = self._failures.get(name, 0) + 1
-        first, longest = RETRY_SECONDS
-        return min(longest, first * 2.0 ** min(self._failures[name] - 1, 10)) * random.uniform(0.75, 1.25)  # noqa: S311
+        return backoff(*RETRY_SECONDS, self._failures[name]) * random.uniform(0.75, 1.25)  # noqa: S311
 
     async def _tell(self, cluster: Object, condition: Condition) -> None:
         def applied(status: Object) -> Object:
@@ -168,8 +167,4 @@ def _pair(issued: Issued) -> Object:
 def _asked(cluster: Object) -> str:
     access = meta.section(meta.section(cluster, "spec"), "access")
     place = {key: value for key, value in access.items() if key not in ("credential", "identity")}
-    return json.dumps([meta.uid(cluster), place, meta.section(_credential(cluster), "execConfig")], sort_keys=True)
-
-
-def _credential(cluster: Object) -> Object:
-    return meta.section(meta.section(meta.section(cluster, "spec"), "access"), "credential")
+    return json.dumps([meta.uid(cluster), place, meta.section(credentials.of(cluster), "execConfig")], sort_keys=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from onepass.api import meta
 from onepass.api.meta import Object
 from onepass.controllers import conditions, feed
+from onepass.controllers.loop import backoff
 
 _REFUSED, _KIND = "Unauthorized", "Ready"  # the reason and the condition, as the prober tells
 
@@ -41,7 +42,7 @@ class Patience:
     def wait(self, name: str, now: float, since: float) -> float:
         """How long still; 0 when it is time. `since` is when the refused credential came to be, 0 when not known."""
         tries, last = self._tries.get(name, (0, since))
-        return max(0.0, last + min(self.longest, self.first * 2.0 ** min(tries, 10)) - now)
+        return max(0.0, last + backoff(self.first, self.longest, tries + 1) - now)
 
     def tried(self, name: str, now: float) -> None:
         self._tries[name] = (self.tries(name) + 1, now)

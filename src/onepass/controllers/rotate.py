@@ -19,15 +19,16 @@ import structlog
 from onepass.api import meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
-from onepass.controllers import conditions, feed, refusals
+from onepass.controllers import conditions, feed, findings, refusals
 from onepass.controllers.conditions import Condition
 from onepass.controllers.findings import Answer
-from onepass.controllers.loop import Loop
+from onepass.controllers.loop import Loop, backoff
 from onepass.controllers.probe import CLUSTERS
 from onepass.controllers.refusals import Patience
 from onepass.pki import lifetimes
 from onepass.pki.lifetimes import BoundToken, Lifetime
 from onepass.pki.sealing import Damaged, SealError
+from onepass.registry import credentials
 
 REQUESTED = "onepass.karpor.io/rotate"  # an annotation: renew now. It goes when that is done.
 CONDITION = "CredentialValid"
@@ -149,7 +150,7 @@ class Rotate:
     async def reconcile(self, name: str) -> float | None:
         """Look at one member; returns after how many seconds to look again."""
         cluster = self.objects.get(CLUSTERS, name)
-        if cluster is None or meta.section(_credential(cluster), "execConfig"):  # those are kept by `programs`
+        if cluster is None or meta.section(credentials.of(cluster), "execConfig"):  # those are kept by `programs`
             self._failures.pop(name, None)
             self._closed.discard(name)
             self._patience.forget(name)
@@ -167,7 +168,7 @@ class Rotate:
         return await self._kept_up(name, cluster, credential)
 
     async def _kept_up(self, name: str, cluster: Object, credential: Held) -> float | None:
-        renews, failure, now = _credential(cluster).get("renew") is True, "", self.clock()
+        renews, failure, now = credentials.of(cluster).get("renew") is True, "", self.clock()
         when = due(cluster, credential.lifetime) if renews and credential.lifetime else None
         refused = refusals.refuses(cluster)
         if refusals.takes(cluster):
@@ -189,9 +190,7 @@ class Rotate:
         await self._tell(cluster, told(credential, now, renews, failure, refused))
         if failure:
             self._failures[name] = self._failures.get(name, 0) + 1
-            first, longest = RETRY_SECONDS
-            pause = min(longest, first * 2.0 ** min(self._failures[name] - 1, 10))
-            return pause * random.uniform(0.75, 1.25)  # noqa: S311  spreads what failed together
+            return backoff(*RETRY_SECONDS, self._failures[name]) * random.uniform(0.75, 1.25)  # noqa: S311  spreads what failed together
         return patient or _next_look(credential.lifetime, when, now)
 
     async def _renew(self, name: str, cluster: Object, credential: Held) -> None:
@@ -202,7 +201,7 @@ class Rotate:
         before = _fingerprint(cluster)
 
         def swapped(current: Object) -> Object:
-            given = _credential(current)
+            given = credentials.of(current)
             if given.get("fingerprint") != before:
                 return current  # somebody was faster, or has registered another credential
             given["serviceAccountToken"] = token
@@ -229,7 +228,7 @@ class Rotate:
             answer = await self.post(name, path, json.dumps(request).encode())
         except (OSError, TimeoutError) as error:
             raise NotRenewed(f"the member does not answer: {error or 'too late'}") from error
-        status = _object(answer.body)
+        status = findings.parsed(answer.body)
         account = f"service account {bound.namespace}/{bound.account}"
         if answer.unknown:
             raise NotRenewed("the data plane does not know the member")
@@ -240,7 +239,8 @@ class Rotate:
         if answer.code == 404:
             raise NotRenewed(f"{account} is gone from the member")
         if answer.code not in (200, 201):
-            raise NotRenewed(f"the member answered {answer.code} {_said(meta.text(status, 'message'))}".strip())
+            said = findings.printable(meta.text(status, "message"))
+            raise NotRenewed(f"the member answered {answer.code} {said}".strip())
         token = meta.text(meta.section(status, "status"), "token")
         new = lifetimes.bound(token)
         if new is None or (new.namespace, new.account) != (bound.namespace, bound.account):
@@ -274,25 +274,8 @@ def _version(cluster: Object) -> object:
     return refusals.version(cluster), meta.annotations(cluster).get(REQUESTED)
 
 
-def _credential(cluster: Object) -> Object:
-    return meta.section(meta.section(meta.section(cluster, "spec"), "access"), "credential")
-
-
 def _fingerprint(cluster: Object) -> str:
-    return meta.text(_credential(cluster), "fingerprint")
-
-
-def _object(content: bytes) -> Object:
-    try:
-        found = json.loads(content)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _said(text: str) -> str:
-    """What a member says, as far as it is worth a place in a sentence."""
-    return "".join(c for c in text if c.isprintable())[:200]
+    return meta.text(credentials.of(cluster), "fingerprint")
 
 
 def _pem(encoded: str) -> bytes:

@@ -66,14 +66,19 @@ def marked(obj: Object) -> Object:
     return {**obj, "spec": {**meta.section(obj, "spec"), "access": shown}}
 
 
+def of(obj: Object) -> Object:
+    """spec.access.credential, empty where there is none."""
+    return meta.section(_access(obj), "credential")
+
+
 def answered(obj: Object) -> bool:
     """Whether there is a credential; of type OIDC there is none before the program has answered once."""
-    return bool(meta.text(meta.section(_access(obj), "credential"), "fingerprint"))
+    return bool(meta.text(of(obj), "fingerprint"))
 
 
 def awaited(obj: Object) -> bool:
     """Whether a program has yet to answer for the first time: until then a request would come without a credential."""
-    return meta.section(_access(obj), "credential").get("type") == OIDC and not answered(obj)
+    return of(obj).get("type") == OIDC and not answered(obj)
 
 
 def bound(obj: Object) -> bytes:
@@ -101,7 +106,7 @@ def _take_out(obj: Object, old: Object | None, actor: Actor) -> Concealed:
     given = meta.section(access, "credential")
     secret = {key: given[key] for key in _SECRET_FIELDS if given.get(key)}
     seen: Object = {key: value for key, value in given.items() if key not in (*_SECRET_FIELDS, "fingerprint")}
-    before = meta.section(_access(old or {}), "credential")
+    before = of(old or {})
     stored: bytes | None = b""
     known = False
     if secret:
@@ -264,7 +269,7 @@ def _without_credential(text: str) -> str:
         return ""
     if not isinstance(applied, dict):
         return ""
-    credential = meta.section(_access(applied), "credential")
+    credential = of(applied)
     for key in _SECRET_FIELDS:
         credential.pop(key, None)
     return orjson.dumps(applied).decode() + "\n"
