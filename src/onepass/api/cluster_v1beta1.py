@@ -1,7 +1,7 @@
 """`cluster.karpor.io/v1beta1`: member clusters, field-compatible with Karpor's.
 
-Additive to Karpor: access.{serverName, proxyURL, identity}, credential.{fingerprint, renew}, and all of status but
-healthy.
+Additive to Karpor: access.{endpoints, serverName, proxyURL, identity}, credential.{fingerprint, renew}, and all of
+status but healthy.
 """
 
 from typing import Literal
@@ -76,7 +76,13 @@ class ClusterAccess(Model):
 
     endpoint: str = Field(
         description="URL of the cluster's API server: https, with or without a port and a path prefix. "
-        "Changing it, caBundle, serverName, proxyURL or insecure takes the credential again."
+        "Changing it, endpoints, caBundle, serverName, proxyURL or insecure takes the credential again."
+    )
+    endpoints: list[str] | None = Field(
+        None,
+        description="Further URLs of the same API server, such as one for each of its machines: what fails is left, "
+        "and requests go to the others. The certificate of each must be for serverName, or without one for the host of "
+        "endpoint.",
     )
     ca_bundle: str | None = Field(
         None,
@@ -91,7 +97,11 @@ class ClusterAccess(Model):
         None, description="Name that the API server's certificate must be for, when it is not the endpoint's host."
     )
     proxy_url: str | None = Field(
-        None, alias="proxyURL", description="URL of a proxy on the way to the cluster. Not supported yet."
+        None,
+        alias="proxyURL",
+        description="URL of an HTTP proxy on the way to the cluster, which is asked by CONNECT: "
+        "http://[USER:PASSWORD@]HOST[:PORT], or https://. The password is write-only: a read shows xxxxx in its place, "
+        "which, written back, keeps it.",
     )
     identity: Literal["Gateway", "Impersonate"] | None = Field(
         None,

@@ -50,6 +50,7 @@ class Finding:
     alpn: str = ""
     latency_ms: int = 0
     authorized: bool | None = None
+    missing: str = ""  # which of several endpoints do not answer, and why
 
 
 @dataclass(slots=True)
@@ -153,6 +154,8 @@ def _conditions(cluster: Object, finding: Finding) -> tuple[Condition, ...]:
     reachable = Condition("Reachable", finding.reachable, finding.reason, finding.message)
     if finding.reachable:
         reachable = Condition("Reachable", True, "Connected", "the API server is there")
+    if finding.reachable and finding.missing:
+        reachable = Condition("Reachable", True, "SomeEndpointsUnreachable", finding.missing)
     return (
         reachable,
         _authorized(cluster, finding),

@@ -16,12 +16,12 @@ import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from onepass.api import meta
 from onepass.api.meta import Object
-from onepass.controllers import feed, findings
+from onepass.controllers import feed, findings, tunnelling
 from onepass.controllers.findings import Answer, Finding, Standing
 from onepass.controllers.loop import Loop, backoff
 from onepass.registry import credentials
@@ -53,6 +53,9 @@ class Peer:
     ca: str
     insecure: bool
     judge: Callable[[str], Sequence[str]] = lambda _address: ()  # what keeps an address from being connected to
+    proxy: tunnelling.GetProxy | None = None
+    via: str = ""  # the proxy in a sentence
+    others: tuple["Peer", ...] = ()  # further places of the same member
 
 
 class Forbidden(OSError):
@@ -95,15 +98,27 @@ async def handshake(peer: Peer) -> str:
     return chosen
 
 
+async def handshakes(peer: Peer) -> tuple[Sequence[str], Sequence[Finding]]:
+    """With every place of a member: what those choose that answer, and what keeps the others from it."""
+
+    async def one(place: Peer) -> str | Finding:
+        try:
+            return await handshake(place)
+        except (OSError, TimeoutError) as error:
+            return unreachable(place, error)
+
+    found = await asyncio.gather(*map(one, (peer, *peer.others)))
+    return [each for each in found if isinstance(each, str)], [each for each in found if isinstance(each, Finding)]
+
+
 async def _connected(peer: Peer, context: ssl.SSLContext) -> asyncio.StreamWriter:
     """To an address that has been judged: the name is looked up once, and not again by who connects."""
-    found = await asyncio.get_running_loop().getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
-    addresses = dict.fromkeys(str(each[4][0]) for each in sorted(found, key=lambda each: each[0] != socket.AF_INET))
-    wrong = {address: peer.judge(address) for address in addresses}
-    allowed = [address for address in addresses if not wrong[address]]
+    if peer.proxy:
+        place, name = (peer.host, peer.port), peer.server_name or peer.host
+        return await tunnelling.connected(await peer.proxy(), place, context, name, peer.judge)
+    allowed, wrong = await tunnelling.judged(peer.host, peer.port, peer.judge)
     if not allowed:
-        address = next(iter(addresses))
-        raise Forbidden(f"{address}, which {wrong[address][0]}")
+        raise Forbidden(wrong)
     for address in allowed:
         try:
             _, writer = await asyncio.open_connection(
@@ -121,8 +136,10 @@ async def _connected(peer: Peer, context: ssl.SSLContext) -> asyncio.StreamWrite
 
 def unreachable(peer: Peer, error: BaseException) -> Finding:
     """A failed handshake, told as a sentence."""
-    where = f"{peer.host}:{peer.port}"
+    where = f"{peer.host}:{peer.port}" + (f", through the proxy {peer.via}," if peer.via else "")
     match error:
+        case tunnelling.ProxyFailed():
+            told = (error.reason, str(error))
         case Forbidden():
             told = ("EndpointForbidden", f"{peer.host} leads to {error}; register the member by another endpoint")
         case TimeoutError():
@@ -220,13 +237,19 @@ class Probe:
     async def look(self, cluster: Object) -> Finding | None:
         """One look at one member; None when nothing can be said, because there is no Envoy to ask through."""
         peer = self.peer(cluster)
-        try:
-            alpn = await handshake(peer)
-        except (OSError, TimeoutError) as error:
-            return unreachable(peer, error)
+        alpns, missing = await handshakes(peer)
+        if not alpns:
+            return missing[0]
         if credentials.awaited(cluster):
             told = "its credential program has not answered yet; the condition CredentialValid says why"
-            return Finding(True, False, "NoCredential", told, alpn=alpn)
+            return Finding(True, False, "NoCredential", told, alpn=alpns[0])
+        found = await self._ask(cluster, alpns[0])
+        if found is None or not missing:
+            return found
+        told = "; ".join(each.message for each in missing)
+        return replace(found, missing=f"{len(missing)} of {1 + len(peer.others)} endpoints: {told}")
+
+    async def _ask(self, cluster: Object, alpn: str) -> Finding | None:
         deadline = asyncio.get_running_loop().time() + _PUBLISH_SECONDS
         while True:
             began = time.perf_counter()

@@ -78,6 +78,8 @@ def held(secret: bytes | None) -> Held | None:
     token = meta.text(parts, "serviceAccountToken")
     if token:
         return Held("token", lifetimes.of_token(token), lifetimes.bound(token))
+    if not parts.get("x509"):
+        return None
     from_certificate = lifetimes.of_certificate(_pem(meta.text(meta.section(parts, "x509"), "certificate")))
     return Held("client certificate", from_certificate)
 

@@ -15,6 +15,7 @@ from envoy.config.core.v3 import (
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.metrics.v3 import stats_pb2
 from envoy.config.overload.v3 import overload_pb2
+from envoy.extensions.bootstrap.internal_listener.v3 import internal_listener_pb2
 from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2
 from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2
 from envoy.extensions.resource_monitors.fixed_heap.v3 import fixed_heap_pb2
@@ -87,6 +88,12 @@ def document(start: Start) -> str:
         deferred_stat_options=bootstrap_pb2.Bootstrap.DeferredStatOptions(enable_deferred_creation_stats=True),
         stats_config=_stats(),
         overload_manager=_overload(start),
+        bootstrap_extensions=[
+            extension_pb2.TypedExtensionConfig(
+                name="envoy.bootstrap.internal_listener",  # tunnels to members behind a proxy
+                typed_config=proto.packed(internal_listener_pb2.InternalListener()),
+            )
+        ],
         layered_runtime=bootstrap_pb2.LayeredRuntime(
             layers=[bootstrap_pb2.RuntimeLayer(name="onepass", static_layer=proto.struct(_RUNTIME | limit))]
         ),

@@ -3,9 +3,9 @@
 Frozen, rebuilt whole and compared. Imports nothing of the other rooms but the compiled policy.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from onepass.access.policy import Policy
 
@@ -20,6 +20,19 @@ class Credential:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxy:
+    """Who is asked by HTTP CONNECT (RFC 9110, section 9.3.6) for a way to a member."""
+
+    host: str  # a DNS name or an IP address without brackets
+    port: int
+    tls: bool = False  # itself reached by TLS, with a certificate that the system trusts
+    authorization: str = field(default="", repr=False)  # what Proxy-Authorization says; empty: nothing
+
+
+Place: TypeAlias = tuple[str, int]  # a DNS name or an IP address without brackets, and a port
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """One member cluster as an upstream."""
 
@@ -31,6 +44,13 @@ class Member:
     insecure: bool  # no verification of the member's certificate
     http2: bool  # the member was seen to offer h2 by ALPN
     credential: Credential = field(default_factory=Credential, repr=False)
+    others: tuple[Place, ...] = ()  # further places of the same API server
+    health: str = ""  # path that tells whether one of several places serves
+    proxy: Proxy | None = None
+
+    @property
+    def places(self) -> Sequence[Place]:
+        return ((self.host, self.port), *self.others)
 
 
 @dataclass(frozen=True, slots=True)

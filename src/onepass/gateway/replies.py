@@ -20,7 +20,11 @@ _Mapper = http_connection_manager_pb2.ResponseMapper
 _WHY = "%UPSTREAM_TRANSPORT_FAILURE_REASON%"
 _DETAILS = "%RESPONSE_CODE_DETAILS%"
 _NO_ANSWER = "response.code_details.startsWith('upstream_reset_before_response_started')"
-_FAILED = f"{_NO_ANSWER} && upstream.transport_failure_reason"
+_WHY_NOT = "upstream.transport_failure_reason"
+_FAILED = f"{_NO_ANSWER} && {_WHY_NOT}"
+# Set on the Envoy cluster of a member behind a proxy.
+_PROXIED = "'proxy' in xds.cluster_metadata.filter_metadata['onepass']"
+_PROXY = "%CLUSTER_METADATA(onepass:proxy)%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,25 @@ def _unreachable(cluster: str) -> Sequence[_Reply]:
             "ServiceUnavailable",
             f"{cluster} shows a certificate that is not trusted; an administrator must check its caBundle and "
             f"serverName ({_WHY})",
+        ),
+        _Reply(
+            f"{_PROXIED} && {_NO_ANSWER} && response.code_details.contains('connection_failure') "
+            f"&& (!{_WHY_NOT}.contains('TLS_error') || {_WHY_NOT}.contains('reset by peer'))",
+            503,
+            "ServiceUnavailable",
+            f"{cluster} is unreachable: its proxy {_PROXY} does not answer, or refuses to lead there",
+        ),
+        _Reply(
+            f"{_PROXIED} && {_NO_ANSWER} && response.code_details.contains('connection_timeout')",
+            503,
+            "ServiceUnavailable",
+            f"{cluster} is unreachable: no connection through its proxy {_PROXY} within 5 seconds",
+        ),
+        _Reply(
+            f"{_PROXIED} && response.code_details == 'no_healthy_upstream'",
+            503,
+            "ServiceUnavailable",
+            f"{cluster} is unreachable: the last attempts to connect to it through its proxy {_PROXY} all failed",
         ),
         _Reply(
             f"{_FAILED}.contains('TLS_error')",

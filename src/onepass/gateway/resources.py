@@ -13,7 +13,7 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from google.protobuf.message import Message
 
 from onepass.access.policy import Policy
-from onepass.gateway import httpfilters, ir, listeners, proto, tables, tlscontexts, upstreams
+from onepass.gateway import httpfilters, ir, listeners, proto, tables, tlscontexts, tunnels, upstreams
 from onepass.xds.snapshot import Resource, Snapshot
 
 CLUSTER = proto.type_url(cluster_pb2.Cluster)
@@ -31,7 +31,7 @@ class Builder:
         """`policy_source` writes a policy, and what is known of credentials, as the gatekeeper's Lua."""
         self._source = policy_source
         self._frame: tuple[str, ir.Bounds] = ("", ir.Bounds())
-        self._members: dict[str, tuple[ir.Member, Resource, Written]] = {}
+        self._members: dict[str, tuple[ir.Member, Written, Written]] = {}  # with its clusters and its secrets
         self._policy: tuple[Policy, ir.Known, str] | None = None
 
     def build(self, gateway: ir.Gateway) -> Snapshot:
@@ -40,7 +40,7 @@ class Builder:
             self._frame, self._members = frame, {}
         members = {name: self._member(gateway.members[name], gateway) for name in sorted(gateway.members)}
         self._members = members
-        clusters = {upstreams.name(member): cluster for member, cluster, _ in members.values()}
+        clusters = {name: cluster for _, written, _ in members.values() for name, cluster in written.items()}
         if gateway.sockets.companions:
             clusters[upstreams.COMPANIONS] = _written(upstreams.companions_cluster(gateway.sockets.companions))
         clusters |= _all(upstreams.issuer_clusters(gateway.listener.issuers, gateway.system_trust))
@@ -52,6 +52,9 @@ class Builder:
             listeners.GATEWAY: listeners.gateway(gateway.listener, gateway.audit_log),
             listeners.PROBE: listeners.probe(gateway.sockets.probe),
         }
+        if any(member.proxy for member in gateway.members.values()):
+            ports |= tunnels.listeners()
+            clusters[tunnels.OUT] = _written(upstreams.tunnels_cluster())
         if front := gateway.front:
             ports[listeners.FRONT] = listeners.front(front, gateway.audit_log)
             secrets |= _all(tlscontexts.front_secrets(front))
@@ -68,15 +71,20 @@ class Builder:
             )
         )
 
-    def _member(self, member: ir.Member, gateway: ir.Gateway) -> tuple[ir.Member, Resource, Written]:
+    def _member(self, member: ir.Member, gateway: ir.Gateway) -> tuple[ir.Member, Written, Written]:
         known = self._members.get(member.name)
         if known is not None and known[0] == member:
             return known
         secrets = _all(tlscontexts.member_secrets(member))
         # The token is set on each request, so a new one needs no new connection.
         lasting = [secrets[name].version for name in sorted(secrets) if name != tlscontexts.token_name(member)]
-        made = upstreams.member_cluster(member, gateway.system_trust, gateway.bounds, "/".join(lasting))
-        return member, _written(made), secrets
+        trust, bounds = gateway.system_trust, gateway.bounds
+        clusters = {upstreams.name(member): upstreams.member_cluster(member, trust, bounds, "/".join(lasting))}
+        if proxy := member.proxy:
+            clusters[tunnels.name(member)] = upstreams.proxy_cluster(member, proxy, trust, bounds)
+            if proxy.authorization:
+                secrets = {**secrets, **_all({tunnels.secret_name(member): tunnels.secret(member, proxy)})}
+        return member, _all(clusters), secrets
 
     def _gatekeeper(self, policy: Policy, known: ir.Known) -> str:
         if self._policy is None or self._policy[:2] != (policy, known):

@@ -87,6 +87,13 @@ def issuer(source: ir.KeySource, system_trust: str) -> base_pb2.TransportSocket:
     return _towards(common, source.host)
 
 
+def proxy(proxy: ir.Proxy, system_trust: str) -> base_pb2.TransportSocket:
+    """TLS towards an https:// proxy. Never without verification."""
+    common = tls_pb2.CommonTlsContext(tls_params=_PARAMETERS, alpn_protocols=["http/1.1"])
+    common.validation_context.CopyFrom(_expected(proxy.host, b"", system_trust))
+    return _towards(common, proxy.host)
+
+
 def _expected(server_name: str, ca: bytes, system_trust: str) -> common_pb2.CertificateValidationContext:
     address = _address(server_name)
     expected = _Validation(

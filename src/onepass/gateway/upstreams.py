@@ -1,11 +1,10 @@
 """Envoy clusters: one a member, the API server, and the issuers whose keys Envoy fetches."""
 
 import hashlib
-import ipaddress
 from collections.abc import Mapping, Sequence
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
-from envoy.config.core.v3 import address_pb2, base_pb2, extension_pb2, protocol_pb2
+from envoy.config.core.v3 import address_pb2, extension_pb2, protocol_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.extensions.filters.http.credential_injector.v3 import credential_injector_pb2
 from envoy.extensions.filters.http.upstream_codec.v3 import upstream_codec_pb2
@@ -14,7 +13,7 @@ from envoy.extensions.http.injected_credentials.generic.v3 import generic_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.v3 import percent_pb2
 
-from onepass.gateway import destinationguard, ir, members, proto, tlscontexts
+from onepass.gateway import destinationguard, ir, members, proto, several, tlscontexts, tunnels
 
 COMPANIONS = "companions"
 _STREAMS = 1_000_000  # more than there will ever be
@@ -73,6 +72,12 @@ _OUTLIERS = outlier_detection_pb2.OutlierDetection(
     max_ejection_percent=proto.u32(100),
 )
 
+_KEPT_ALIVE = cluster_pb2.UpstreamConnectionOptions(
+    tcp_keepalive=address_pb2.TcpKeepalive(
+        keepalive_time=proto.u32(30), keepalive_interval=proto.u32(10), keepalive_probes=proto.u32(3)
+    )
+)
+
 
 def name(member: ir.Member) -> str:
     return f"member/{member.name}"
@@ -86,36 +91,91 @@ def member_cluster(
     `secrets_version` stands for its client certificate: when that changes the cluster does, and Envoy opens new
     connections for new requests, while open streams end on the old ones.
     """
-    literal = members.is_literal(member)
+    tls = tlscontexts.upstream(member, system_trust)
+    told: dict[str, proto.Value] = {"secrets": secrets_version}
     cluster = _Cluster(
         name=name(member),
-        type=_Cluster.STATIC if literal else _Cluster.STRICT_DNS,
+        type=_Cluster.STATIC,
         connect_timeout=proto.seconds(_CONNECT),
         per_connection_buffer_limit_bytes=proto.u32(proto.MEBIBYTE),
-        load_assignment=_endpoint(name(member), proto.tcp(member.host, member.port)),
+        load_assignment=_hosts(name(member), [_host(member, number) for number in range(len(member.places))]),
         circuit_breakers=_BREAKERS,
         outlier_detection=_OUTLIERS,
         # When all are left out, all are tried: nobody is refused because of what others, or a probe, met with.
         common_lb_config=_Cluster.CommonLbConfig(healthy_panic_threshold=percent_pb2.Percent(value=1)),
-        upstream_connection_options=cluster_pb2.UpstreamConnectionOptions(
-            tcp_keepalive=address_pb2.TcpKeepalive(
-                keepalive_time=proto.u32(30), keepalive_interval=proto.u32(10), keepalive_probes=proto.u32(3)
-            )
-        ),
-        transport_socket=tlscontexts.upstream(member, system_trust),
-        metadata=base_pb2.Metadata(filter_metadata={"onepass": proto.struct({"secrets": secrets_version})}),
+        transport_socket=tunnels.through(tls) if member.proxy else tls,
     )
-    if not literal:
-        # Each address a host of its own, which is judged before it is connected to: LOGICAL_DNS would judge the first
-        # and might then connect to any ("Happy Eyeballs"). One family, as no host is then one that cannot be reached.
-        cluster.dns_lookup_family = _Cluster.AUTO if bounds.ipv6 else _Cluster.V4_PREFERRED
-        cluster.respect_dns_ttl = True
-        cluster.dns_jitter.CopyFrom(proto.seconds(1))
-        cluster.wait_for_warm_on_init.value = False  # a name that does not resolve holds up nobody's start
-    cluster.typed_extension_protocol_options[_OPTIONS].CopyFrom(
-        proto.packed(_member_options(member, () if literal else (destinationguard.of(bounds),)))
-    )
+    named = not member.proxy and not all(members.is_address(host) for host, _ in member.places)
+    if named:
+        _looked_up(cluster, bounds)
+    if member.proxy:
+        told["proxy"] = tunnels.shown(member.proxy)
+    else:
+        cluster.upstream_connection_options.CopyFrom(_KEPT_ALIVE)
+    cluster.metadata.filter_metadata["onepass"].CopyFrom(proto.struct(told))
+    options = _member_options(member, (destinationguard.of(bounds),) if named else ())
+    if member.others:
+        several.of(cluster, options, member, named=named)
+    cluster.typed_extension_protocol_options[_OPTIONS].CopyFrom(proto.packed(options))
     return cluster
+
+
+def proxy_cluster(member: ir.Member, proxy: ir.Proxy, system_trust: str, bounds: ir.Bounds) -> cluster_pb2.Cluster:
+    """The proxy of a member, which is asked for one tunnel a connection."""
+    cluster = _Cluster(
+        name=tunnels.name(member),
+        type=_Cluster.STATIC,
+        connect_timeout=proto.seconds(_CONNECT),
+        per_connection_buffer_limit_bytes=proto.u32(proto.MEBIBYTE),
+        load_assignment=_endpoint(tunnels.name(member), proto.tcp(proxy.host, proxy.port)),
+        circuit_breakers=_BREAKERS,
+        upstream_connection_options=_KEPT_ALIVE,
+    )
+    filters: list[http_connection_manager_pb2.HttpFilter] = []
+    if not members.is_address(proxy.host):
+        _looked_up(cluster, bounds)
+        filters.append(destinationguard.of(bounds))
+    if proxy.tls:
+        cluster.transport_socket.CopyFrom(tlscontexts.proxy(proxy, system_trust))
+    if proxy.authorization:
+        filters.append(tunnels.credential(member))
+    options = _Options(
+        common_http_protocol_options=_common(),
+        explicit_http_config=_Options.ExplicitHttpConfig(http_protocol_options=protocol_pb2.Http1ProtocolOptions()),
+        http_filters=[*filters, _codec()] if filters else [],
+    )
+    cluster.typed_extension_protocol_options[_OPTIONS].CopyFrom(proto.packed(options))
+    return cluster
+
+
+def tunnels_cluster() -> cluster_pb2.Cluster:
+    """From the first to the second of the listeners that make tunnels."""
+    return _Cluster(
+        name=tunnels.OUT,
+        type=_Cluster.STATIC,
+        connect_timeout=proto.seconds(_CONNECT),
+        per_connection_buffer_limit_bytes=proto.u32(proto.MEBIBYTE),
+        load_assignment=_endpoint(tunnels.OUT, tunnels.out()),
+        circuit_breakers=circuit_breaker_pb2.CircuitBreakers(thresholds=[_many(connections=_STREAMS)]),
+    )
+
+
+def _looked_up(cluster: cluster_pb2.Cluster, bounds: ir.Bounds) -> None:
+    """Each address a host of its own, which is judged before it is connected to: LOGICAL_DNS would judge the first and
+    might then connect to any ("Happy Eyeballs"). One family, as no host is then one that cannot be reached."""
+    cluster.type = _Cluster.STRICT_DNS
+    cluster.dns_lookup_family = _Cluster.AUTO if bounds.ipv6 else _Cluster.V4_PREFERRED
+    cluster.respect_dns_ttl = True
+    cluster.dns_jitter.CopyFrom(proto.seconds(1))
+    cluster.wait_for_warm_on_init.value = False  # a name that does not resolve holds up nobody's start
+
+
+def _host(member: ir.Member, number: int) -> endpoint_components_pb2.LbEndpoint:
+    place = member.places[number]
+    if member.proxy:
+        endpoint = endpoint_components_pb2.Endpoint(address=tunnels.address(member, number))
+        return endpoint_components_pb2.LbEndpoint(endpoint=endpoint, metadata=tunnels.metadata(member, place))
+    return _lb_endpoint(proto.tcp(*place))
 
 
 def apiserver_cluster(path: str) -> cluster_pb2.Cluster:
@@ -136,17 +196,22 @@ def apiserver_cluster(path: str) -> cluster_pb2.Cluster:
     return cluster
 
 
+def _many(connections: int) -> circuit_breaker_pb2.CircuitBreakers.Thresholds:
+    return circuit_breaker_pb2.CircuitBreakers.Thresholds(
+        max_connections=proto.u32(connections),
+        max_pending_requests=proto.u32(_STREAMS),
+        max_requests=proto.u32(_STREAMS),
+    )
+
+
 def companions_cluster(path: str) -> cluster_pb2.Cluster:
     """The control plane as the keeper of companions, which are as many as there are open streams."""
-    many = circuit_breaker_pb2.CircuitBreakers.Thresholds(
-        max_connections=proto.u32(1000), max_pending_requests=proto.u32(_STREAMS), max_requests=proto.u32(_STREAMS)
-    )
     cluster = _Cluster(
         name=COMPANIONS,
         type=_Cluster.STATIC,
         connect_timeout=proto.seconds(_CONNECT),
         load_assignment=_endpoint(COMPANIONS, proto.pipe(path)),
-        circuit_breakers=circuit_breaker_pb2.CircuitBreakers(thresholds=[many]),
+        circuit_breakers=circuit_breaker_pb2.CircuitBreakers(thresholds=[_many(connections=1000)]),
     )
     keepalive = protocol_pb2.KeepaliveSettings(interval=proto.seconds(30), timeout=proto.seconds(10))
     options = _Options(
@@ -169,7 +234,7 @@ def issuer_clusters(issuers: Sequence[ir.Issuer], system_trust: str) -> Mapping[
 
 
 def _issuer_cluster(name: str, source: ir.KeySource, system_trust: str) -> cluster_pb2.Cluster:
-    literal = _is_address(source.host)
+    literal = members.is_address(source.host)
     cluster = _Cluster(
         name=name,
         type=_Cluster.STATIC if literal else _Cluster.STRICT_DNS,
@@ -229,15 +294,14 @@ def _codec() -> http_connection_manager_pb2.HttpFilter:
 
 
 def _endpoint(cluster: str, address: address_pb2.Address) -> endpoint_pb2.ClusterLoadAssignment:
-    host = endpoint_components_pb2.LbEndpoint(endpoint=endpoint_components_pb2.Endpoint(address=address))
+    return _hosts(cluster, [_lb_endpoint(address)])
+
+
+def _lb_endpoint(address: address_pb2.Address) -> endpoint_components_pb2.LbEndpoint:
+    return endpoint_components_pb2.LbEndpoint(endpoint=endpoint_components_pb2.Endpoint(address=address))
+
+
+def _hosts(cluster: str, hosts: Sequence[endpoint_components_pb2.LbEndpoint]) -> endpoint_pb2.ClusterLoadAssignment:
     return endpoint_pb2.ClusterLoadAssignment(
-        cluster_name=cluster, endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[host])]
+        cluster_name=cluster, endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=hosts)]
     )
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

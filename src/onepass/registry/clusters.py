@@ -1,16 +1,19 @@
 """Clusters: member clusters, and how the gateway reaches them."""
 
 from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
 
 from onepass.api import cluster_v1beta1, meta
 from onepass.api.errors import Cause
 from onepass.api.meta import JSON, Object, Resource
-from onepass.registry import causes, credentials, destinations, execplugins
+from onepass.registry import causes, credentials, destinations, execplugins, proxies
 from onepass.registry.strategy import Column, Strategy
 
 RESOURCE = Resource(
     "cluster.karpor.io", "v1beta1", "Cluster", "clusters", "cluster", namespaced=False, short_names=("cl",)
 )
+
+_MOST_ENDPOINTS = 16
 
 
 def strategy(
@@ -44,12 +47,27 @@ def _validator(
         name = meta.text(access, "serverName")
         if name:
             wrong += [causes.invalid("spec.access.serverName", name, p) for p in destinations.server_name(name)]
-        if access.get("proxyURL"):
-            told = "clusters behind a proxy are not supported yet; the gateway must reach the endpoint itself"
-            wrong.append(causes.forbidden("spec.access.proxyURL", told))
+        endpoints = _further(access)
+        for number, each in enumerate(endpoints):
+            field, told = f"spec.access.endpoints[{number}]", each if "@" not in each else "https://…"
+            wrong += [causes.invalid(field, told, problem) for problem in destinations.check(each, bounds())]
+            if not wrong and urlsplit(each).path.rstrip("/") != urlsplit(endpoint).path.rstrip("/"):
+                wrong.append(causes.invalid(field, told, "must have the same path as spec.access.endpoint"))
+        if len(endpoints) > _MOST_ENDPOINTS:
+            many = f"must have at most {_MOST_ENDPOINTS} items"
+            wrong.append(Cause("FieldValueTooMany", many, "spec.access.endpoints"))
+        proxy = meta.text(access, "proxyURL")
+        if proxy and not wrong:
+            hosts = [urlsplit(each).hostname or "" for each in (endpoint, *endpoints)]
+            wrong += [causes.invalid("spec.access.proxyURL", proxy, p) for p in proxies.check(proxy, hosts, bounds())]
         return [*wrong, *_credential(meta.section(access, "credential"), endpoint, plugins)]
 
     return validate
+
+
+def _further(access: Object) -> Sequence[str]:
+    endpoints = access.get("endpoints")
+    return [each for each in endpoints if isinstance(each, str)] if isinstance(endpoints, list) else ()
 
 
 def _credential(credential: Object, endpoint: str, plugins: Sequence[execplugins.Plugin]) -> Sequence[Cause]:

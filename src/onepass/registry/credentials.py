@@ -1,11 +1,13 @@
 """The write-only part of a Cluster: taken out of the object on write, so that no read can show it.
 
 What is taken out is stored as JSON in the shape that it had in spec.access.credential: {"serviceAccountToken": ...} or
-{"x509": {"certificate": ..., "privateKey": ...}}. What stays is the type and a fingerprint.
+{"x509": {"certificate": ..., "privateKey": ...}}. What stays is the type and a fingerprint. Beside it is the password
+of a proxy, as it stood in proxyURL: {"proxyPassword": ...}.
 """
 
 import base64
 import binascii
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 
@@ -16,7 +18,7 @@ from onepass.api import errors, meta
 from onepass.api.errors import ApiError, Cause
 from onepass.api.meta import Object, Resource
 from onepass.pki import certificates, keys, lifetimes
-from onepass.registry import causes
+from onepass.registry import causes, proxies
 from onepass.registry.strategy import Actor, Concealed
 
 TOKEN, X509, OIDC = "ServiceAccountToken", "X509Certificate", "OIDC"
@@ -25,7 +27,8 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _FIELD = "spec.access.credential"
 _SECRET_FIELDS = ("serviceAccountToken", "x509")
 # Where a credential goes, and to whom. Who may change these could send a stored credential to a server of their own.
-_BOUND = ("endpoint", "caBundle", "insecure", "serverName", "proxyURL")
+_BOUND = ("endpoint", "endpoints", "caBundle", "insecure", "serverName", "proxyURL")
+_PASSWORD = "proxyPassword"  # noqa: S105  the key in what is stored
 _SYSTEM = "system:onepass"  # the controllers; no user has a name that begins with system:
 _TOKEN_LIMIT = 48 * 1024  # bytes; a header that members still take
 
@@ -101,6 +104,7 @@ def _invalid(resource: Resource, obj: Object, wrong: Sequence[Cause]) -> ApiErro
 
 def _take_out(obj: Object, old: Object | None, actor: Actor) -> Concealed:
     access, now = _access(obj), actor.now
+    access, password = _without_password(access, _access(old or {}))
     if access.get("caBundle") and access["caBundle"] != _access(old or {}).get("caBundle"):
         _bundle(meta.text(access, "caBundle"), now)
     given = meta.section(access, "credential")
@@ -129,7 +133,34 @@ def _take_out(obj: Object, old: Object | None, actor: Actor) -> Concealed:
         raise _Refused(causes.forbidden(f"{_FIELD}.fingerprint", "set by the server"))
     shown: Object = {**access, "credential": seen} if given else {k: v for k, v in access.items() if k != "credential"}
     spec: Object = {**meta.section(obj, "spec"), "access": shown}
-    return Concealed({**obj, "metadata": _cleaned(obj, secret), "spec": spec}, stored, known)
+    words: Object = {**secret, _PASSWORD: password} if password not in (None, proxies.MASK) else secret
+    made: Object = {**obj, "metadata": _cleaned(obj, words), "spec": spec}
+    if password is None:
+        return Concealed(made, stored, known)
+    if stored is not None and password != proxies.MASK:
+        whole = _with_password(stored, password, None)
+        return Concealed(made, whole, merged=lambda _before: whole)
+    return Concealed(made, None, merged=functools.partial(_with_password, stored, password))
+
+
+def _without_password(access: Object, before: Object) -> tuple[Object, str | None]:
+    """What may be shown, and the password in proxyURL. The mask stands for the stored one, and goes where that goes."""
+    field = "spec.access.proxyURL"
+    try:
+        shown, password = proxies.parted(meta.text(access, "proxyURL"))
+    except ValueError as wrong:
+        raise _Refused(_wrong(field, wrong)) from None
+    if password == proxies.MASK and shown != before.get("proxyURL"):
+        raise _Refused(_wrong(field, "supply the password itself: none is stored for this user of this proxy"))
+    return (access if password is None else {**access, "proxyURL": shown}), password
+
+
+def _with_password(stored: bytes | None, password: str, before: bytes | None) -> bytes:
+    """What is to be stored, where `stored` is as in Concealed and `before` is what was."""
+    known: Object = orjson.loads(before) if before else {}
+    rest: Object = known if stored is None else orjson.loads(stored or b"{}")
+    kept = meta.text(known, _PASSWORD) if password == proxies.MASK else password
+    return orjson.dumps({**rest, _PASSWORD: kept})
 
 
 def _access(obj: Object) -> Object:
@@ -269,9 +300,14 @@ def _without_credential(text: str) -> str:
         return ""
     if not isinstance(applied, dict):
         return ""
-    credential = of(applied)
+    access, credential = _access(applied), of(applied)
     for key in _SECRET_FIELDS:
         credential.pop(key, None)
+    if access.get("proxyURL"):
+        try:
+            access["proxyURL"], _ = proxies.parted(meta.text(access, "proxyURL"))
+        except ValueError:
+            del access["proxyURL"]
     return orjson.dumps(applied).decode() + "\n"
 
 

@@ -74,7 +74,7 @@ def check(endpoint: str, bounds: Bounds) -> Sequence[str]:
     """What keeps an endpoint from being used, as sentences; empty when nothing does."""
     try:
         url = urlsplit(endpoint)
-        host, port = url.hostname or "", url.port
+        name, port = url.hostname or "", url.port
     except ValueError:
         return ["must be a URL such as https://api.example.com:6443"]
     if endpoint != endpoint.strip() or not endpoint.isprintable() or "\\" in endpoint:
@@ -89,19 +89,25 @@ def check(endpoint: str, bounds: Bounds) -> Sequence[str]:
         return ["the port must be between 1 and 65535"]
     if not _PATH.fullmatch(url.path) or any(step in (".", "..") for step in url.path.split("/")):
         return ["the path must be plain segments, without empty ones, dots alone and percent signs"]
-    return _host(host, port or 443, bounds, bracketed=url.netloc.startswith("["))
+    return host(name, port or 443, bounds, bracketed=url.netloc.startswith("["))
 
 
 def server_name(value: str) -> Sequence[str]:
     """What keeps `value` from being the name in a certificate: a DNS name or an IP address."""
+    return () if is_address(value) else names.subdomain(value)
+
+
+def is_address(host: str) -> bool:
+    """Whether a host is an IP address rather than a name."""
     try:
-        ip_address(value)
+        ip_address(host)
     except ValueError:
-        return names.subdomain(value)
-    return ()
+        return False
+    return True
 
 
-def _host(host: str, port: int, bounds: Bounds, *, bracketed: bool) -> Sequence[str]:
+def host(host: str, port: int, bounds: Bounds, *, bracketed: bool = False) -> Sequence[str]:
+    """What keeps a host, an address or a name, from being connected to, as sentences."""
     if not host:
         return ["must name a host"]
     try:

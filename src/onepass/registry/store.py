@@ -42,6 +42,7 @@ class _Checked:
     secret: bytes | None
     warnings: tuple[str, ...]
     known: bool = False
+    merged: Callable[[bytes | None], bytes] | None = None
 
 
 class Store:
@@ -141,7 +142,7 @@ class Store:
                 return await self._create(namespace, self._named(namespace, name, change({}), write), write)
             old = records.decode(record)
             new = self._named(namespace, name, change(records.decode(record)), write)
-            checked = await self._settled(record.key, old, self._changed(old, new, write))
+            checked = await self._merged(old, await self._settled(record.key, old, self._changed(old, new, write)))
             written = await self._replace(record, old, checked, write)
             if written is not None:
                 return written
@@ -189,6 +190,8 @@ class Store:
         given = meta.section(obj, "metadata").get("managedFields")
         born = lifecycle.born(self.strategy, obj, uid=str(uuid.uuid4()), now=write.actor.now)
         checked = self._checked(born, None, given, write)
+        if checked.merged:
+            checked = replace(checked, secret=checked.merged(None))
         name = meta.name(checked.obj)
         key = self._key(namespace, name)
         ops = [Op(key, records.encode(checked.obj), 0), *self._secret_ops(key, checked.obj, checked.secret or b"")]
@@ -259,6 +262,25 @@ class Store:
             return replace(checked, secret=None)
         return replace(checked, obj=lifecycle.recounted(self.strategy, old, checked.obj))
 
+    async def _merged(self, old: Object, new: _Checked) -> _Checked:
+        """With the secret made out of the stored one, where it is. No write between changes that: it changes the
+        object's revision as well. Raises invalid when the stored one is needed and cannot be opened."""
+        if not new.merged:
+            return new
+        before = None
+        try:
+            before = await self.secret(meta.name(old), meta.uid(old))
+        except SealError as error:
+            if new.secret is not None:
+                return replace(new, obj=lifecycle.recounted(self.strategy, old, new.obj))
+            told = f"what is stored cannot be opened ({error}): supply the credential and every password again"
+            wrong = causes.forbidden("spec", told)
+            raise errors.invalid(self.strategy.resource, meta.name(old), [wrong]) from error
+        secret = new.merged(before)
+        if secret == before:
+            return replace(new, secret=None)
+        return replace(new, secret=secret, obj=lifecycle.recounted(self.strategy, old, new.obj))
+
     def _checked(self, obj: Object, old: Object | None, given: JSON, write: Write) -> _Checked:
         """Run the strategy's functions in their order. `given` are managedFields. Raises bad_request and invalid."""
         strategy = self.strategy
@@ -267,10 +289,10 @@ class Store:
         if odd and write.field_validation == "Strict":
             raise schema.strict(strategy.resource, odd, write.form)
         warnings = odd if write.field_validation == "Warn" else ()
-        secret, known = None, False
+        secret, known, merged = None, False, None
         if strategy.conceal is not None and not write.subresource:
             concealed = strategy.conceal(obj, old, write.actor)
-            obj, secret, known = concealed.obj, concealed.secret, concealed.known
+            obj, secret, known, merged = concealed.obj, concealed.secret, concealed.known, concealed.merged
         obj = fieldowners.owned(strategy, old, obj, given, write)
         if old is None:
             obj = strategy.prepare_create(obj, write.actor)
@@ -279,7 +301,7 @@ class Store:
         wrong = [*lifecycle.check(strategy, obj, old), *strategy.validate(obj, old)]
         if wrong:
             raise errors.invalid(strategy.resource, meta.name(obj), wrong)
-        return _Checked(obj, secret, (*warnings, *strategy.warn(obj)), known)
+        return _Checked(obj, secret, (*warnings, *strategy.warn(obj)), known, merged)
 
     async def _replace(self, record: Record, old: Object, new: _Checked, write: Write) -> Written | None:
         """Write what has become of a stored object, or delete it; None when another write came first."""

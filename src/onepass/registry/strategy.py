@@ -36,12 +36,14 @@ class Column:
 class Concealed:
     """An object without its write-only part, and that part: None leaves what is stored, b"" removes it.
 
-    `known` says that it is what is stored already, as far as that can be told from the object.
+    `known` says that it is what is stored already, as far as that can be told from the object. `merged`, when there is
+    one, makes that part out of what is stored.
     """
 
     obj: Object
     secret: bytes | None
     known: bool = False
+    merged: Callable[[bytes | None], bytes] | None = None
 
 
 def unchanged(obj: Object, _actor: Actor) -> Object:

@@ -1,15 +1,17 @@
 """Joins the publish and probe controllers to the data plane."""
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import httpx2
 
 from onepass.access.policy import Policy
+from onepass.api import meta
 from onepass.api.meta import Object
-from onepass.controllers import probe
+from onepass.controllers import probe, publish
 from onepass.controllers.findings import Answer
-from onepass.gateway import ir, members, replies, resources, routing
+from onepass.gateway import ir, members, replies, resources, routing, tunnels
 from onepass.pki import certificates
 from onepass.registry import credentials, destinations
 from onepass.registry.currentpolicy import CurrentPolicy
@@ -30,6 +32,7 @@ class Plane:
     builder: resources.Builder
     ads: Ads
     whereabouts: Whereabouts
+    secrets: publish.Secrets
     shown: int = 0  # the generation of the newest snapshot, for Ads.acknowledged
     issuers: Sequence[ir.Issuer] = ()  # beside those of the frame: the ones that were found
     front: ir.Front | None = None  # when what its host says of it is known
@@ -44,8 +47,10 @@ class Plane:
         if credentials.awaited(cluster):
             raise ValueError("its credential program has not answered yet")
         member = members.member(cluster, secret)
-        if members.is_literal(member) and (wrong := destinations.judge(member.host, member.port, self.bounds())):
-            raise ValueError(f"its endpoint {wrong[0]}")
+        bounds = self.bounds()
+        for what, (host, port) in _literals(member):
+            if wrong := destinations.judge(host, port, bounds):
+                raise ValueError(f"its {what} {wrong[0]}")
         credential = replace(member.credential, certificate=_certificates(member.credential.certificate))
         return replace(member, ca=_certificates(member.ca), credential=credential)
 
@@ -88,11 +93,37 @@ class Plane:
     def peer(self, cluster: Object) -> probe.Peer:
         """Where a handshake with a member goes."""
         target = members.member(cluster, None)
-        bounds = self.bounds()
-        return probe.Peer(
-            *(target.host, target.port, target.server_name, _certificates(target.ca).decode(), target.insecure),
-            judge=lambda address: destinations.judge(address, target.port, bounds),
-        )
+        authority, bounds = _certificates(target.ca).decode(), self.bounds()
+        get = functools.partial(self._proxy, cluster) if target.proxy else None
+        peers = [
+            probe.Peer(
+                *(host, port, target.server_name, authority, target.insecure),
+                judge=functools.partial(_judge, target.proxy.port if target.proxy else port, bounds),
+                proxy=get,
+                via=tunnels.shown(target.proxy) if target.proxy else "",
+            )
+            for host, port in target.places
+        ]
+        return replace(peers[0], others=tuple(peers[1:]))
+
+    async def _proxy(self, cluster: Object) -> ir.Proxy:
+        """With the password, which is needed for no longer than a handshake."""
+        proxy = members.member(cluster, await self.secrets.secret(meta.name(cluster), meta.uid(cluster))).proxy
+        if proxy is None:
+            raise OSError("the cluster has no proxy any more")
+        return proxy
+
+
+def _judge(port: int, bounds: destinations.Bounds, address: str) -> Sequence[str]:
+    return destinations.judge(address, port, bounds)
+
+
+def _literals(member: ir.Member) -> Iterator[tuple[str, ir.Place]]:
+    """Where a member and its proxy are, as far as these are addresses; where names lead is judged when connecting."""
+    places = [("endpoint", place) for place in member.places]
+    if member.proxy:
+        places.append(("proxy", (member.proxy.host, member.proxy.port)))
+    yield from (each for each in places if members.is_address(each[1][0]))
 
 
 def _certificates(pem: bytes) -> bytes:

@@ -181,6 +181,7 @@ class Server:
             resources.Builder(tables.source),
             ads,
             whereabouts,
+            stores[clusters.RESOURCE.key],
         )
         attend = attending.build(mirror, current, lambda: plane.frame.listener.known)
         admin = AdminKubeconfig(data.kubeconfig, _entry(settings, secrets), mirror)
