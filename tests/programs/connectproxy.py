@@ -18,6 +18,7 @@ class ConnectProxy:
     hosts: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
     answers: asyncio.Event = field(default_factory=asyncio.Event)  # unset: it takes requests and does not answer
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -47,6 +48,7 @@ class ConnectProxy:
         except OSError:
             writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
             return
+        self.writers.append(back)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         tasks = [asyncio.create_task(_copy(*pair)) for pair in ((reader, back), (there, writer))]
         try:
@@ -68,7 +70,7 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 async def _closed(writer: asyncio.StreamWriter) -> None:
     writer.close()
     with contextlib.suppress(OSError):
-        await writer.wait_closed()
+        await asyncio.shield(writer.wait_closed())  # a cancelled wait would end all others for the same connection
 
 
 @asynccontextmanager
@@ -79,6 +81,7 @@ async def running(tls: ssl.SSLContext | None = None, port: int = 0) -> AsyncIter
     tasks: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        proxy.writers.append(writer)
         task = asyncio.create_task(proxy.serve(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -92,4 +95,6 @@ async def running(tls: ssl.SSLContext | None = None, port: int = 0) -> AsyncIter
         for task in tuple(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in proxy.writers:  # a task that was cancelled while it waited for that has not
+            await _closed(writer)
         await server.wait_closed()

@@ -57,6 +57,8 @@ def ask(plane: Plane) -> Ask:
         writer.write("\r\n".join([*lines, "", ""]).encode("latin-1"))
         answer = await dataplane.read_answer(reader)
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
         return answer
 
     return send
