@@ -1,11 +1,12 @@
 """An HTTP proxy that knows CONNECT alone (RFC 9110, section 9.3.6), whose mood a test changes under way."""
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+
+from tests.programs import forwarder
 
 
 @dataclass
@@ -27,7 +28,7 @@ class ConnectProxy:
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
-            await _closed(writer)
+            await forwarder.closed(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -50,27 +51,7 @@ class ConnectProxy:
             return
         self.writers.append(back)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        tasks = [asyncio.create_task(_copy(*pair)) for pair in ((reader, back), (there, writer))]
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await _closed(back)
-
-
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await source.read(65536):
-            sink.write(data)
-            await sink.drain()
-
-
-async def _closed(writer: asyncio.StreamWriter) -> None:
-    writer.close()
-    with contextlib.suppress(OSError):
-        await asyncio.shield(writer.wait_closed())  # a cancelled wait would end all others for the same connection
+        await forwarder.joined(reader, writer, there, back)
 
 
 @asynccontextmanager
@@ -96,5 +77,5 @@ async def running(tls: ssl.SSLContext | None = None, port: int = 0) -> AsyncIter
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for writer in proxy.writers:  # a task that was cancelled while it waited for that has not
-            await _closed(writer)
+            await forwarder.closed(writer)
         await server.wait_closed()

@@ -77,6 +77,7 @@ class Member:
     seen: list[Seen] = field(default_factory=list)
     more: asyncio.Event = field(default_factory=asyncio.Event)
     connections: int = 0
+    ready: bool = True  # what /readyz says
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -112,8 +113,9 @@ class Member:
             await self.more.wait()
         if path == "/break":
             return False
+        code = b"500 Internal Server Error" if path == "/readyz" and not self.ready else b"200 OK"
         body = seen.body()
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (code, len(body), body))
         return True
 
     async def _http2(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> None:

@@ -12,7 +12,7 @@ from tests.programs.connectproxy import ConnectProxy
 from tests.protocol import dataplane
 from tests.protocol.dataplane import DEADLINE, Ask, Authorities, Plane, StartMember, said
 
-from onepass.gateway import ir
+from onepass.gateway import ir, upstreams
 from onepass.registry import destinations
 
 BASIC = "dXNlcjpzZWNyZXQ="
@@ -94,7 +94,9 @@ async def test_what_is_wrong_with_a_proxy_is_told_by_its_name(
     authorities: Authorities,
     mood: Callable[[ConnectProxy], None],
     told: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(upstreams, "_CONNECT", 0.5)
     there = await start_member()
     mood(proxy)
     await plane.members(behind(dataplane.described(there, authorities), proxy, f"Basic {BASIC}"))

@@ -1,15 +1,16 @@
-"""Four static routes, and one for what was not judged. Adding a member adds no route."""
+"""Five static routes, and one for what was not judged. Adding a member adds no route."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 from google.protobuf.any_pb2 import Any as Packed
 
-from onepass.gateway import httpfilters, proto, upstreams
+from onepass.gateway import httpfilters, proto, several, upstreams
 
-ROUTE = "x-onepass-route"  # one of the four below, set by the gatekeeper when it has decided
+ROUTE = "x-onepass-route"  # one of the four values below, set by the gatekeeper when it has decided
 MEMBER = "x-onepass-member"  # the Envoy cluster, `member/NAME`
 STREAM_ROUTE, MEMBER_ROUTE = "stream", "member"
 APISERVER_STREAM_ROUTE, APISERVER_ROUTE = "apiserver-stream", "apiserver"
@@ -19,6 +20,8 @@ IDLE = 3600.0
 STREAM_LIFE = 4 * 3600.0
 _REQUEST_IDLE = 300.0
 
+READS = "member-read"  # what is asked of a member by MEMBER_ROUTE and changes nothing
+
 _NONE: Mapping[str, Packed] = MappingProxyType({})
 _Action = route_components_pb2.RouteAction
 _Match = route_components_pb2.RouteMatch
@@ -26,7 +29,7 @@ _Headers = route_components_pb2.HeaderMatcher
 
 
 def of_gateway() -> route_pb2.RouteConfiguration:
-    """The gatekeeper chooses one of the four by a header.
+    """The gatekeeper chooses by a header.
 
     A request that it has not judged, because it failed, has no such header: clients' own are cut off before.
     """
@@ -50,15 +53,8 @@ def of_gateway() -> route_pb2.RouteConfiguration:
             ),
             httpfilters.of_streams(),
         ),
-        _route(
-            MEMBER_ROUTE,
-            _Action(
-                cluster_header=MEMBER,
-                timeout=proto.seconds(0),  # a long list is not cut, a silent one is
-                idle_timeout=proto.seconds(_REQUEST_IDLE),
-                retry_policy=_safe_retry(),
-            ),
-        ),
+        _reads(),
+        _route(MEMBER_ROUTE, _request()),
         _route(APISERVER_STREAM_ROUTE, own, httpfilters.of_streams()),
         _route(APISERVER_ROUTE, own),
         unjudged,
@@ -93,13 +89,26 @@ def _route(
     )
 
 
-def _safe_retry() -> route_components_pb2.RetryPolicy:
-    """Once, for what changes nothing: when the member cannot have seen it, or closed the connection without a word, as
-    it does with one that was idle. Clients that reach it themselves ask again then, too; of us they would hear a 502.
-    """
-    reads = string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex="GET|HEAD"))
-    return route_components_pb2.RetryPolicy(
-        retry_on="connect-failure,refused-stream,reset",
-        num_retries=proto.u32(1),
-        retriable_request_headers=[_Headers(name=":method", string_match=reads)],
+def _request() -> route_components_pb2.RouteAction:
+    return _Action(
+        cluster_header=MEMBER,
+        timeout=proto.seconds(0),  # a long list is not cut, a silent one is
+        idle_timeout=proto.seconds(_REQUEST_IDLE),
     )
+
+
+def _reads() -> route_components_pb2.Route:
+    """What changes nothing is asked once more: when the member cannot have seen it, or closed the connection without a
+    word, as it does with one that was idle. Clients that reach it themselves ask again then, too; of us they would hear
+    a 502. `reset` stands in a header, as the policy of a member with several places replaces the one here, and goes for
+    all methods."""
+    action = _request()
+    action.retry_policy.retry_on = several.SAFE
+    action.retry_policy.num_retries.value = 1
+    route = _route(MEMBER_ROUTE, action)
+    route.name = READS
+    method = string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex="GET|HEAD"))
+    route.match.headers.append(_Headers(name=":method", string_match=method))
+    also = base_pb2.HeaderValue(key="x-envoy-retry-on", value="reset")
+    route.request_headers_to_add.append(base_pb2.HeaderValueOption(header=also))
+    return route

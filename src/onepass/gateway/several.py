@@ -5,17 +5,14 @@ from envoy.config.core.v3 import health_check_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
-from envoy.type.matcher.v3 import regex_pb2, string_pb2
 from envoy.type.v3 import range_pb2
 
 from onepass.gateway import ir, proto
 
+SAFE = "connect-failure,refused-stream"  # what may be asked again, as nobody has seen it
 _INTERVAL = 5.0
 _TIMEOUT = 3.0
 _RetryPolicy = route_components_pb2.RetryPolicy
-_READS = route_components_pb2.HeaderMatcher(
-    name=":method", string_match=string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex="GET|HEAD"))
-)
 
 
 def of(
@@ -34,15 +31,16 @@ def of(
 
 
 def _retries(places: int) -> route_components_pb2.RetryPolicy:
-    """Reads are asked again of another place when the first did not begin to answer."""
+    """What no place has seen is asked of the next one, whatever it is; reads also when a place broke off before it began
+    to answer, which their route adds. This policy replaces the one of a route whole, for all routes: it must hold for an
+    exec, which arrives as GET."""
     elsewhere = _RetryPolicy.RetryHostPredicate(
         name="envoy.retry_host_predicates.previous_hosts",
         typed_config=proto.packed(previous_hosts_pb2.PreviousHostsPredicate()),
     )
     return _RetryPolicy(
-        retry_on="connect-failure,refused-stream,reset",
+        retry_on=SAFE,
         num_retries=proto.u32(places - 1),
-        retriable_request_headers=[_READS],
         retry_host_predicate=[elsewhere],
         host_selection_retry_max_attempts=2 * places,
     )

@@ -51,6 +51,7 @@ _BREAKERS = circuit_breaker_pb2.CircuitBreakers(
             max_connections=proto.u32(10_000),
             max_pending_requests=proto.u32(10_000),
             max_requests=proto.u32(20_000),
+            max_retries=proto.u32(20_000),  # by default 3 at once, and all that was under way is asked again at once
             track_remaining=True,
         )
     ]

@@ -1,0 +1,88 @@
+"""Carries the bytes of TCP connections to a port, as a load balancer does, until a test takes it away."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Forwarder:
+    """`taken` counts the connections so far. One that is `silent` takes them and carries nothing."""
+
+    to: int
+    port: int = 0
+    taken: int = 0
+    silent: bool = False
+    _server: asyncio.Server | None = None
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def start(self) -> None:
+        """On loopback, after a stop on the same port."""
+        self._server = await asyncio.start_server(self._take, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """As a machine that goes: nobody listens, and what is open breaks off."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await server.wait_closed()
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.taken += 1
+        task = asyncio.create_task(self._carry(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if self.silent:
+                await asyncio.Event().wait()
+            await joined(reader, writer, *await asyncio.open_connection("127.0.0.1", self.to))
+        except OSError:
+            pass
+        finally:
+            await closed(writer)
+
+
+async def joined(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, there: asyncio.StreamReader, back: asyncio.StreamWriter
+) -> None:
+    """Two connections as one, until either ends. Closes the second."""
+    tasks = [asyncio.create_task(_copy(*pair)) for pair in ((reader, back), (there, writer))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await closed(back)
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await source.read(65536):
+            sink.write(data)
+            await sink.drain()
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(OSError):
+        await asyncio.shield(writer.wait_closed())  # a cancelled wait would end all others for the same connection
+
+
+@asynccontextmanager
+async def running(to: int) -> AsyncIterator[Forwarder]:
+    forwarder = Forwarder(to)
+    await forwarder.start()
+    try:
+        yield forwarder
+    finally:
+        await forwarder.stop()
