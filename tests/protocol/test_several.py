@@ -1,7 +1,8 @@
-"""A member with several endpoints: the real Envoy leaves one that fails, and asks nothing twice that may change things."""
+"""A member with several endpoints: the real Envoy leaves one that fails, and repeats nothing that may change things."""
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
@@ -46,7 +47,9 @@ def asked(member: Member) -> int:
 
 async def until(so: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(DEADLINE):
-        while not await so():
+        while True:
+            if await so():
+                return
             await asyncio.sleep(0.02)
 
 
@@ -78,12 +81,12 @@ async def test_a_place_goes_and_comes_back_and_no_read_fails(
         await show(plane, ask, member)
         tasks = [asyncio.create_task(load()) for _ in range(4)]
         for place, other in (places, places[::-1]):
-            await until(lambda enough=len(answers) + 20: _more(answers, enough))
+            await until(functools.partial(_more, answers, len(answers) + 20))
             await place.stop()
-            await until(lambda enough=len(answers) + 40: _more(answers, enough))
+            await until(functools.partial(_more, answers, len(answers) + 40))
             taken = place.taken
             await place.start()
-            await until(lambda: _used(place, taken))
+            await until(functools.partial(_used, place, taken))
             assert other.taken
         over.set()
         await asyncio.gather(*tasks)

@@ -31,9 +31,10 @@ def of(
 
 
 def _retries(places: int) -> route_components_pb2.RetryPolicy:
-    """What no place has seen is asked of the next one, whatever it is; reads also when a place broke off before it began
-    to answer, which their route adds. This policy replaces the one of a route whole, for all routes: it must hold for an
-    exec, which arrives as GET."""
+    """What no place has seen is asked of the next one, whatever it is; reads also when a place broke off before it
+    began to answer, which their route adds. This policy replaces the one of a route whole, and for all routes: it must
+    hold for an exec, which arrives as GET.
+    """
     elsewhere = _RetryPolicy.RetryHostPredicate(
         name="envoy.retry_host_predicates.previous_hosts",
         typed_config=proto.packed(previous_hosts_pb2.PreviousHostsPredicate()),
