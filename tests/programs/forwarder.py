@@ -17,6 +17,7 @@ class Forwarder:
     silent: bool = False
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def start(self) -> None:
         """On loopback, after a stop on the same port."""
@@ -32,10 +33,14 @@ class Forwarder:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for writer in self._writers:  # a task that was cancelled while it waited for that has not
+            await closed(writer)
+        self._writers.clear()
         await server.wait_closed()
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.taken += 1
+        self._writers.append(writer)
         task = asyncio.create_task(self._carry(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -44,7 +49,9 @@ class Forwarder:
         try:
             if self.silent:
                 await asyncio.Event().wait()
-            await joined(reader, writer, *await asyncio.open_connection("127.0.0.1", self.to))
+            there, back = await asyncio.open_connection("127.0.0.1", self.to)
+            self._writers.append(back)
+            await joined(reader, writer, there, back)
         except OSError:
             pass
         finally:
