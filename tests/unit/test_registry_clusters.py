@@ -217,6 +217,7 @@ async def test_a_credential_can_change_its_type_or_go(store: Store, write: Write
         ("serverName", "attacker.example"),
         ("caBundle", "BUNDLE"),
         ("proxyURL", "http://attacker.example:3128"),
+        ("endpoints", ["https://attacker.example"]),
     ],
 )
 async def test_a_stored_credential_is_never_sent_elsewhere(
@@ -228,12 +229,11 @@ async def test_a_stored_credential_is_never_sent_elsewhere(
     assert refused.code == 422
     assert f"spec.access.{key}: Forbidden: may not change unless the credential is supplied again" in refused.message
     assert await store.get("", "prod") == made
-    if key != "proxyURL":
-        again = (await store.update("", "prod", lambda _: cluster({**with_token(), key: value}), write)).obj
-        assert access_of(again)[key] == value
-        bare = (await store.update("", "prod", lambda _: cluster({key: value}), write)).obj
-        assert "credential" not in access_of(bare)
-        assert await store.secret("prod", meta.uid(made)) is None
+    again = (await store.update("", "prod", lambda _: cluster({**with_token(), key: value}), write)).obj
+    assert access_of(again)[key] == value
+    bare = (await store.update("", "prod", lambda _: cluster({key: value}), write)).obj
+    assert "credential" not in access_of(bare)
+    assert await store.secret("prod", meta.uid(made)) is None
 
 
 @pytest.mark.parametrize(

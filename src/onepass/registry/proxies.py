@@ -39,7 +39,7 @@ def check(url: str, hosts: Sequence[str], bounds: Bounds) -> Sequence[str]:
     if scheme in _SOCKS:
         return [
             "SOCKS is not spoken by Envoy, which carries all requests; name a proxy that takes HTTP CONNECT, such as "
-            "http://proxy.example.com:3128 (most SOCKS servers have a way to take that as well)"
+            "http://proxy.example.com:3128 (a small one, such as privoxy, can stand before a SOCKS server)"
         ]
     try:
         parts = urlsplit(url)
