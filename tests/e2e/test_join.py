@@ -4,7 +4,7 @@ import base64
 import json
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,16 +12,15 @@ from pathlib import Path
 
 import pytest
 import trustme
-import typer.testing
 import yaml
+from tests.e2e import joins
 from tests.e2e.conftest import Gateway, Start
-from tests.e2e.sandbox.members import Member as Kubectl
+from tests.e2e.joins import Member, b64, clean, onepass, refused, traces
 from tests.e2e.sandbox.members import eventually
-from tests.programs import golang, kubemembers
 
 from onepass.api import meta
 from onepass.api.meta import Object
-from onepass.cli import client, main
+from onepass.cli import client
 from onepass.cli.failure import Failure
 
 pytestmark = pytest.mark.e2e
@@ -29,94 +28,16 @@ pytestmark = pytest.mark.e2e
 ACCOUNT = "system:serviceaccount:onepass-system:onepass"
 
 
-@dataclass(frozen=True)
-class Member:
-    """A member, and its administrator's kubeconfig and kubectl."""
-
-    ca: str
-    config: Path
-    kubectl: Kubectl
-
-    def altered(self, path: Path, user: Mapping[str, object] | None = None, **cluster: object) -> Path:
-        """A kubeconfig with another user, or with other fields of its cluster; None takes a field away."""
-        config = yaml.safe_load(self.config.read_text())
-        entry = config["clusters"][0]["cluster"]
-        for key, value in cluster.items():
-            entry.pop(key.replace("_", "-"), None)
-            if value is not None:
-                entry[key.replace("_", "-")] = value
-        if user is not None:
-            config["users"][0]["user"] = dict(user)
-        path.write_text(yaml.safe_dump(config))
-        return path
-
-
-def of(folder: Path, endpoint: str, ca: str, certificate: str, key: str) -> Member:
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "admin",
-        "contexts": [{"name": "admin", "context": {"cluster": "it", "user": "admin"}}],
-        "clusters": [{"name": "it", "cluster": {"server": endpoint, "certificate-authority-data": b64(ca)}}],
-        "users": [
-            {"name": "admin", "user": {"client-certificate-data": b64(certificate), "client-key-data": b64(key)}}
-        ],
-    }
-    config = folder / "admin.yaml"
-    config.write_text(yaml.safe_dump(document))
-    return Member(ca, config, Kubectl(folder, config.read_text()))
-
-
 @pytest.fixture(scope="module")
 def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
-    """Kubernetes' own kube-apiserver."""
-    folder = tmp_path_factory.mktemp("kubernetes")
-    try:
-        with kubemembers.running(folder) as kube:
-            yield of(folder, kube.endpoint, kube.ca, kube.certificate, kube.key)
-    except golang.GoMissing as missing:
-        pytest.skip(str(missing))
+    with joins.kubernetes(tmp_path_factory.mktemp("kubernetes")) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
 def api(gateway: Gateway) -> Iterator[client.Gateway]:
     with client.Gateway(gateway.kubeconfig) as asked:
         yield asked
-
-
-def b64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
-def onepass(gateway: Gateway, *arguments: str) -> str:
-    """The command, in this process; raises Failure as it does."""
-    done = typer.testing.CliRunner().invoke(
-        main.app, ["--kubeconfig", str(gateway.kubeconfig), *arguments], env={"NO_COLOR": "1"}
-    )
-    if done.exception is not None:
-        raise done.exception
-    return str(done.stdout)
-
-
-def refused(gateway: Gateway, *arguments: str) -> Failure:
-    with pytest.raises(Failure) as caught:
-        onepass(gateway, *arguments)
-    return caught.value
-
-
-def traces(member: Member) -> list[str]:
-    """What of OnePass is in the member."""
-    kinds = ("namespaces", "clusterroles", "clusterrolebindings")
-    found = [
-        member.kubectl("get", kind, "-l", "app.kubernetes.io/managed-by=onepass", "-o", "name").split()
-        for kind in kinds
-    ]
-    return [each for names in found for each in names]
-
-
-def clean(gateway: Gateway, member: Member, name: str) -> None:
-    eventually(lambda: traces(member) == [])
-    assert name not in onepass(gateway, "cluster", "list", "-o", "json")
 
 
 def credential(api: client.Gateway, name: str) -> Object:
@@ -349,7 +270,7 @@ def test_nothing_of_somebody_else_is_taken_over_or_away(gateway: Gateway, member
     kubectl = member.kubectl
     kubectl("create", "namespace", "theirs")
     error = refused(gateway, "cluster", "join", "mine", "-f", str(member.config), "--namespace", "theirs")
-    assert "has a Namespace theirs already" in error.what
+    assert "has a Namespace theirs already, which was not made by OnePass" in error.what
     error = refused(gateway, "cluster", "leave", "mine", "-f", str(member.config), "--namespace", "theirs")
     assert "was not made by OnePass: nothing is taken away" in error.what
     kubectl("get", "namespace", "theirs")

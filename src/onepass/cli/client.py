@@ -90,6 +90,16 @@ def segment(name: str) -> str:
     return quote(name)
 
 
+def as_seen(obj: Object) -> Object:
+    """The options of a deletion by which it is of this object, unchanged, or refused with 409."""
+    metadata = meta.section(obj, "metadata")
+    return {
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "preconditions": {"uid": meta.uid(obj), "resourceVersion": meta.text(metadata, "resourceVersion")},
+    }
+
+
 # What TLS says of a client certificate that no longer counts (RFC 8446, 6.2), and what that means.
 _CERTIFICATE_ALERTS = {"CERTIFICATE_REVOKED": "has been taken back", "CERTIFICATE_EXPIRED": "has expired"}
 
@@ -159,8 +169,9 @@ class Gateway:
         """A JSON merge patch."""
         return self._ask("PATCH", path, body=change, media="application/merge-patch+json")
 
-    def delete(self, path: str) -> Object:
-        return self._ask("DELETE", path)
+    def delete(self, path: str, seen: Object | None = None) -> Object:
+        """What is no more as it was `seen` stays, and Refused is raised."""
+        return self._ask("DELETE", path, body=None if seen is None else as_seen(seen))
 
     def wait(self, path: str, name: str, done: Callable[[Object], bool], seconds: float) -> Object | None:
         """The object once `done` says so, by watching it; None when that did not come within `seconds`."""

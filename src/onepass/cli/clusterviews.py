@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from onepass.api import meta
-from onepass.api.meta import Object
+from onepass.api.meta import JSON, Object
 from onepass.cli import durations
 from onepass.cli.output import safe
 
@@ -20,6 +20,31 @@ class Health:
     known: bool
     healthy: bool
     why: str
+
+
+def access(cluster: Object) -> Object:
+    """`spec.access`."""
+    return meta.section(meta.section(cluster, "spec"), "access")
+
+
+def credential(cluster: Object) -> Object:
+    """`spec.access.credential`: of what is secret, a fingerprint."""
+    return meta.section(access(cluster), "credential")
+
+
+def endpoint(cluster: Object) -> str:
+    """Where it is, without a slash at the end."""
+    return meta.text(access(cluster), "endpoint").rstrip("/")
+
+
+def endpoints(cluster: Object) -> list[str]:
+    """Every one that it has, the first one first."""
+    further = access(cluster).get("endpoints")
+    return [endpoint(cluster), *(each.rstrip("/") for each in _texts(further))]
+
+
+def _texts(listed: JSON) -> list[str]:
+    return [each for each in listed if isinstance(each, str)] if isinstance(listed, list) else []
 
 
 def conditions(obj: Object) -> list[Object]:
@@ -67,7 +92,7 @@ def rows(clusters: Sequence[Object], now: datetime) -> list[tuple[str, ...]]:
             (
                 safe(meta.name(cluster)),
                 safe(meta.text(spec, "provider")),
-                safe(meta.text(meta.section(spec, "access"), "endpoint")),
+                safe(meta.text(access(cluster), "endpoint")),
                 _health(cluster),
                 safe(meta.text(meta.section(cluster, "status"), "version")),
                 _nodes(cluster),
@@ -80,22 +105,21 @@ def rows(clusters: Sequence[Object], now: datetime) -> list[tuple[str, ...]]:
 def facts(cluster: Object, now: datetime) -> list[tuple[str, str]]:
     """Everything of one cluster as name and value."""
     spec, status = meta.section(cluster, "spec"), meta.section(cluster, "status")
-    access = meta.section(spec, "access")
-    credential = meta.section(access, "credential")
-    mode = meta.text(access, "identity") or "Gateway"
+    reached, held = access(cluster), credential(cluster)
+    mode = meta.text(reached, "identity") or "Gateway"
     found = health(cluster)
     shown = _health(cluster) + (f": {safe(found.why)}" if found.known and not found.healthy and found.why else "")
-    checked = "not checked (insecure)" if access.get("insecure") is True else ""
+    checked = "not checked (insecure)" if reached.get("insecure") is True else ""
     return [
         ("Name", safe(meta.name(cluster))),
         ("Display name", safe(meta.text(spec, "displayName"))),
         ("Description", safe(meta.text(spec, "description"))),
         ("Provider", safe(meta.text(spec, "provider"))),
         ("Labels", safe(", ".join(f"{k}={v}" for k, v in sorted(meta.labels(cluster).items())))),
-        ("Endpoint", safe(meta.text(access, "endpoint"))),
-        ("Server name", safe(meta.text(access, "serverName"))),
+        ("Endpoint", safe(meta.text(reached, "endpoint"))),
+        ("Server name", safe(meta.text(reached, "serverName"))),
         ("Certificate", safe(checked)),
-        ("Credential", safe(f"{meta.text(credential, 'type')} {meta.text(credential, 'fingerprint')}".strip())),
+        ("Credential", safe(f"{meta.text(held, 'type')} {meta.text(held, 'fingerprint')}".strip())),
         ("Users appear as", "the gateway's credential" if mode == "Gateway" else "themselves (impersonation)"),
         ("Health", shown),
         ("Version", safe(meta.text(status, "version"))),

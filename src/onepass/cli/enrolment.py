@@ -11,6 +11,7 @@ from onepass.api import meta
 from onepass.api.meta import JSON, Object
 from onepass.cli import client, clusterviews
 from onepass.cli.failure import Failure, Refused
+from onepass.cli.memberclient import Member
 from onepass.cli.memberconfig import Access, Kubeconfig
 
 # The prober's longest look is a handshake of 5 s, 5 s for Envoy to learn of the member, and a request of 10 s.
@@ -93,11 +94,34 @@ def register(gateway: client.Gateway, obj: Object, *, dry_run: bool = False) -> 
         return gateway.create(f"{client.CLUSTERS}?dryRun=All" if dry_run else client.CLUSTERS, obj)
     except Refused as error:
         if error.code == 409:
-            raise Failure(
-                f"a cluster {name} is registered already",
-                f"choose another name, or take that one away first: onepass cluster remove {name}",
-            ) from error
+            raise registered_already(name) from error
         raise
+
+
+def registered_already(name: str) -> Failure:
+    hint = f"choose another name, or take that one away first: onepass cluster remove {name}"
+    return Failure(f"a cluster {name} is registered already", hint)
+
+
+def find(gateway: client.Gateway, name: str) -> Object | None:
+    """The Cluster, None when there is none."""
+    try:
+        return gateway.get(f"{client.CLUSTERS}/{client.segment(name)}")
+    except Refused as refused:
+        if refused.code != 404:
+            raise
+        return None
+
+
+def same_place(cluster: Object, member: Member) -> None:
+    """Raises Failure when a kubeconfig leads elsewhere than a Cluster."""
+    places = clusterviews.endpoints(cluster)
+    if member.url.rstrip("/") not in places:
+        at = ", ".join(places)
+        raise Failure(
+            f"context {member.context} leads to {member.url}, and {meta.name(cluster)} is registered at {at}",
+            "choose the context of that member with --context",
+        )
 
 
 def verdict(gateway: client.Gateway, name: str, seconds: float = VERDICT_SECONDS) -> Object | None:
@@ -153,10 +177,7 @@ class Import:
     ) -> list[Result]:
         """One result a context, in the order of the file; `progress` shows a bar."""
         contexts = self.config.contexts
-        registered = {
-            meta.name(obj): meta.text(meta.section(meta.section(obj, "spec"), "access"), "endpoint").rstrip("/")
-            for obj in self.gateway.list(client.CLUSTERS)
-        }
+        registered = {meta.name(obj): clusterviews.endpoint(obj) for obj in self.gateway.list(client.CLUSTERS)}
         results: list[Result] = []
         first: dict[str, str] = {}  # server -> the context by which it was taken
         with progress("registering", len(contexts)) as step:

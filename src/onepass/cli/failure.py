@@ -2,7 +2,8 @@
 
 Failure        exit 1: what went wrong, and what to do next
   Refused      the API answered with a Status that says no
-  Unreachable  nothing answers where the gateway should be
+  Unreachable  nothing answers where the gateway, or a member, should be
+  Shut         a member that is to be left cannot be asked (leaving.py)
 """
 
 

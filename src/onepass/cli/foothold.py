@@ -3,16 +3,19 @@
 Everything is in a namespace of its own, or named after it, and labelled, so that it can be told apart and taken away.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import quote
 
+from onepass.api import meta
 from onepass.api.meta import Object
 
 ACCOUNT = "onepass"
 NAMESPACE = "onepass-system"
 ROLE = "cluster-admin"
-CLUSTER = "onepass.karpor.io/cluster"  # an annotation on the namespace: which Cluster it belongs to
 JOINED = "onepass.karpor.io/namespace"  # an annotation on the Cluster: where in the member its account is
 LABELS: Object = {"app.kubernetes.io/managed-by": "onepass"}
+SPACES = "/api/v1/namespaces"
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 _RBAC_VERSION = "rbac.authorization.k8s.io/v1"
@@ -42,20 +45,17 @@ class Foothold:
 
     @property
     def home(self) -> str:
-        return f"/api/v1/namespaces/{self.namespace}"
+        return f"{SPACES}/{self.namespace}"
 
     @property
     def token(self) -> str:
         return f"{self.home}/serviceaccounts/{ACCOUNT}/token"
 
-    def objects(self) -> list[tuple[str, Object]]:
-        """The collection and the object of each, in the order in which they are made."""
+    def objects(self, marks: Mapping[str, str]) -> list[tuple[str, Object]]:
+        """The collection and the object of each, in the order in which they are made; `marks` are annotations."""
         account: Object = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": self.namespace}
         made = [
-            (
-                "/api/v1/namespaces",
-                _object("v1", "Namespace", self.namespace, {"annotations": {CLUSTER: self.cluster}}),
-            ),
+            (SPACES, _object("v1", "Namespace", self.namespace)),
             (
                 f"{self.home}/serviceaccounts",
                 _object("v1", "ServiceAccount", ACCOUNT) | {"automountServiceAccountToken": False},
@@ -86,12 +86,23 @@ class Foothold:
         made.append(
             (f"{_RBAC}/clusterrolebindings", _bound(binding, "ClusterRole", self.role or self.binding, account))
         )
+        for _, each in made:
+            meta.section(each, "metadata")["annotations"] = {**marks}
         return made
 
+    def names(self) -> list[str]:
+        """What takes a name of the member's: first what gives rights, last the namespace that holds the rest."""
+        return [*(f"{_RBAC}/{kind}/{self.binding}" for kind in ("clusterrolebindings", "clusterroles")), self.home]
+
     def paths(self) -> list[str]:
-        """What there is to take away, in its order: first what gives rights, last what holds the rest."""
-        cluster_scoped = [f"{_RBAC}/{kind}/{self.binding}" for kind in ("clusterrolebindings", "clusterroles")]
-        return [*cluster_scoped, f"{self.home}/serviceaccounts/{ACCOUNT}", self.home]
+        """What there is to take away, in its order."""
+        *rights, home = self.names()
+        return [*rights, f"{self.home}/serviceaccounts/{ACCOUNT}", home]
+
+
+def spaces() -> str:
+    """The path that lists every namespace of a join, of whichever gateway."""
+    return f"{SPACES}?labelSelector={quote(','.join(f'{key}={value}' for key, value in LABELS.items()))}"
 
 
 def role_path(role: str) -> str:
@@ -106,8 +117,8 @@ def token_request(seconds: int) -> Object:
     }
 
 
-def _object(version: str, kind: str, name: str, metadata: Object | None = None) -> Object:
-    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": {**LABELS}, **(metadata or {})}}
+def _object(version: str, kind: str, name: str) -> Object:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": {**LABELS}}}
 
 
 def _bound(binding: Object, kind: str, role: str, account: Object) -> Object:

@@ -24,6 +24,7 @@ from onepass.cli.output import Format, safe
 
 if TYPE_CHECKING:
     from onepass.api.meta import Object
+    from onepass.cli.leaving import Leave
     from onepass.cli.memberconfig import Access
 
 Duration = Annotated[
@@ -61,7 +62,8 @@ def join(
     """Register one member cluster by a service account of the gateway's own, which this makes there.
 
     Your credential is used once, from here, to make the account and its rights; it is not stored. The gateway gets a
-    bound token of the account and renews it before it ends. When anything fails, nothing is left in either place.
+    bound token of the account and renews it before it ends. When anything fails, nothing is left in either place; when
+    this itself is cut short, run it again: it takes away what is left, and begins anew.
     A kubeconfig that logs in by a program (exec), as those of clouds do, will do.
 
     [bold]Examples[/]
@@ -70,7 +72,7 @@ def join(
     onepass cluster join edge --kubeconfig edge.kubeconfig --impersonate
     onepass cluster join audit --kubeconfig audit.kubeconfig --role view
     """
-    from onepass.cli import durations, enrolment, joining, memberclient
+    from onepass.cli import claims, durations, enrolment, joining, memberclient
 
     if role and impersonate:
         raise Failure("with --impersonate the account gets no role but that of impersonating users", "leave out --role")
@@ -84,7 +86,8 @@ def join(
             with output.waiting(f"{name} is joined; waiting until the gateway has looked at it"):
                 return enrolment.verdict(gateway, name)
 
-        made = joining.Join(gateway, member, access, wish, ground, seconds).run(judge if wait else None)
+        claim = claims.claim(gateway, name)
+        made = joining.Join(gateway, member, access, wish, ground, claim, seconds).run(judge if wait else None)
     if format is not Format.table:
         output.data(format, made)
         return
@@ -103,31 +106,86 @@ def join(
 def leave(
     ctx: typer.Context,
     name: ClusterName,
-    kubeconfig: MemberKubeconfig,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(
+            "--kubeconfig", "-f", help="The member's kubeconfig, as you use it with kubectl.", show_default=False
+        ),
+    ] = None,
     context: MemberContext = "",
     namespace: Annotated[
         str,
         typer.Option(help="The namespace that was made in the member. Default: what the gateway remembers of it."),
     ] = "",
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Take the cluster away here also when the member cannot be reached or lets nobody in, and tell what "
+            "remains there.",
+        ),
+    ] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Take a joined member cluster away, and what `join` has made in it: service account, rights and namespace.
 
     Every token of the account ends with it. This may be repeated when it broke off.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
     onepass cluster leave prod --kubeconfig ~/.kube/config --context prod-admin
+    onepass cluster leave lost --force
     """
-    from onepass.cli import joining, memberclient
+    from onepass.cli import claims, leaving, memberclient
 
-    access = _access(kubeconfig, context)
-    with options.gateway(ctx, None, data_dir) as gateway, memberclient.Member(access) as member:
-        gone = joining.Leave(gateway, member, name, namespace).run()
+    access = _member(name, kubeconfig, context, force=force)
+    with options.gateway(ctx, None, data_dir) as gateway:
+        leave = leaving.Leave(gateway, claims.claim(gateway, name), namespace)
+        if access is None:
+            gone = _abandon(leave)
+        else:
+            with memberclient.Member(access) as member:
+                try:
+                    gone = leave.run(member)
+                except leaving.Shut as shut:
+                    if not force:
+                        raise
+                    output.note(f"[yellow]note:[/] {safe(shut.what)}")
+                    gone = _abandon(leave)
     if not gone:
         raise Failure(f"there is no cluster {name}, and nothing of it in the member")
     for each in gone:
         output.say(f"{safe(each)} is removed.")
+
+
+def _member(name: str, kubeconfig: Path | None, context: str, *, force: bool) -> "Access | None":
+    """How the member is reached; None, by force alone, when there is no way."""
+    from onepass.cli import leaving
+
+    if kubeconfig is None and not force:
+        hint = f"name it with --kubeconfig\n{leaving.without(name)}"
+        raise Failure("to leave a member takes its kubeconfig: what `join` made there is to go", hint)
+    if kubeconfig is None:
+        return None
+    try:
+        return _access(kubeconfig, context)
+    except Failure as failed:
+        if not force:
+            raise Failure(failed.what, "\n".join(filter(None, (failed.hint, leaving.without(name))))) from failed
+        output.note(f"[yellow]note:[/] {safe(failed.what)}")
+        return None
+
+
+def _abandon(leave: "Leave") -> list[str]:
+    """What is gone; what remains is told."""
+    remains = leave.abandon()
+    output.note(
+        "[yellow]warning:[/] the member still has what join made: a service account, its rights, and tokens that hold "
+        "until they end. Whoever administers it takes that away by:"
+    )
+    for each in remains:
+        output.note(f"  {safe(each)}")
+    return [f"Cluster {leave.name}"]
 
 
 def rotate(
@@ -159,12 +217,12 @@ def rotate(
     onepass cluster rotate prod --kubeconfig new.kubeconfig --context prod-admin
     """
     from onepass.api import meta
-    from onepass.cli import durations, joining, memberclient
+    from onepass.cli import clusterviews, durations, memberclient, rotating
 
     seconds = _seconds(durations.parse(token_duration))
     access = _access(kubeconfig, context) if kubeconfig is not None else None
     with options.gateway(ctx, None, data_dir) as gateway:
-        rotation = joining.Rotation(gateway, name)
+        rotation = rotating.Rotation(gateway, name)
         if access is None:
             with output.waiting(f"waiting until the gateway has a new token for {name}"):
                 made = rotation.renew()
@@ -174,7 +232,7 @@ def rotate(
     if format is not Format.table:
         output.data(format, made)
         return
-    credential = meta.section(meta.section(meta.section(made, "spec"), "access"), "credential")
+    credential = clusterviews.credential(made)
     output.say(
         f"{safe(name)} has a new credential: {safe(meta.text(credential, 'type'))} "
         f"{safe(meta.text(credential, 'fingerprint'))}"

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from onepass import __version__
 from onepass.cli import (
     cagroup,
     clustergroup,
@@ -34,6 +35,12 @@ app = typer.Typer(
 )
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        output.say(f"onepass {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def root(
     ctx: typer.Context,
@@ -48,6 +55,9 @@ def root(
             show_default=False,
         ),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version of this program.")
+    ] = False,
 ) -> None:
     """OnePass: one kubeconfig for every Kubernetes cluster.
 

@@ -2,6 +2,8 @@
 
 import base64
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,10 +15,14 @@ from lightkube.core.exceptions import ConfigError
 
 from onepass.api import meta
 from onepass.api.meta import Object
+from onepass.cli import client
 from onepass.cli.failure import Failure, Refused, Unreachable
 from onepass.cli.memberconfig import Access
 
 _UNTRUSTED = re.compile(r"certificate verify failed: (.*?)(?: \(_ssl\.c:\d+\))?\]?$")
+_TRIES = 5  # at an object that others change meanwhile
+_GOING_SECONDS = 90.0  # a namespace, with what is in it
+_LOOK_SECONDS = 0.25
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -49,12 +55,53 @@ class Member:
     def create(self, path: str, obj: Object) -> Object:
         return self._ask("POST", path, obj) or {}
 
-    def delete(self, path: str) -> bool:
-        """Whether it was there."""
-        return self._ask("DELETE", path, absent=True) is not None
+    def list(self, path: str) -> list[Object]:
+        """The objects of a collection, which must be a small one."""
+        items = (self.get(path) or {}).get("items")
+        return [each for each in items if isinstance(each, dict)] if isinstance(items, list) else []
 
-    def _ask(self, method: str, path: str, body: Object | None = None, *, absent: bool = False) -> Object | None:
-        headers = {"accept": "application/json"} | ({"content-type": "application/json"} if body else {})
+    def merge(self, path: str, change: Object) -> Object:
+        """A JSON merge patch."""
+        return self._ask("PATCH", path, change, media="application/merge-patch+json") or {}
+
+    def delete(self, path: str, seen: Object) -> bool:
+        """Whether it was there. What is no more as it was `seen` stays, and Refused is raised."""
+        return self._ask("DELETE", path, client.as_seen(seen), absent=True) is not None
+
+    def take(self, path: str, ours: Callable[[Object], bool]) -> Object | None:
+        """Delete what is there, when it is `ours`: what it was, None when there was nothing of that kind."""
+        for left in reversed(range(_TRIES)):
+            found = self.get(path)
+            if found is None or going(found) or not ours(found):
+                return None
+            try:
+                return found if self.delete(path, found) else None
+            except Refused as refused:  # it has changed since
+                if refused.code != 409 or not left:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
+    def gone(self, path: str, uid: str) -> None:
+        """Returns once the object is no more. Raises Failure when that takes too long."""
+        deadline = time.monotonic() + _GOING_SECONDS
+        while (found := self.get(path)) is not None and meta.uid(found) == uid:
+            if time.monotonic() > deadline:
+                raise Failure(
+                    f"context {self.context}: the member has not finished taking away {path}",
+                    "see what holds it (kubectl get namespace -o yaml, status.conditions), and try again then",
+                )
+            time.sleep(_LOOK_SECONDS)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        *,
+        media: str = "application/json",
+        absent: bool = False,
+    ) -> Object | None:
+        headers = {"accept": "application/json"} | ({"content-type": media} if body else {})
         content = orjson.dumps(body) if body else None
         try:
             answer = self._http.request(
@@ -103,6 +150,11 @@ class Member:
             told = f"{where}: its user may not do this on the member: {said or f'{method} {path}'}"
             return Refused(told, "use the context of an administrator of the member", code=code)
         return Refused(f"{where}: {self.url}{path} answered {code} {said}".strip(), code=code)
+
+
+def going(obj: Object) -> bool:
+    """Whether it is being taken away already."""
+    return bool(meta.text(meta.section(obj, "metadata"), "deletionTimestamp"))
 
 
 def _config(access: Access) -> kubeconfig.SingleConfig:
