@@ -1,5 +1,6 @@
 """What becomes of stored credentials when keys change, are lost, come back, or when somebody alters the database."""
 
+import asyncio
 import base64
 import json
 import os
@@ -414,6 +415,33 @@ def test_a_key_file_that_is_damaged_while_running_leaves_the_keys_in_use(tmp_pat
     assert "gives no key (line 1 is no key" in source.why
     file.write_text(f"{NEW}\n{OLD}\n")
     assert (source.look(), source.keys, source.why) == (True, (NEW_ID, OLD_ID), "")
+
+
+async def test_a_key_file_that_is_read_without_end_holds_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe that nobody writes to, as a file of a network's that is away."""
+    monkeypatch.setattr(sealsources, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(sealsources, "HANG_SECONDS", 0.05)
+    file, changed = tmp_path / "key", asyncio.Event()
+    file.write_text(OLD)
+    (source, *_) = built(tmp_path, f"file:{file}").sources
+    file.unlink()
+    os.mkfifo(file)
+    task = asyncio.create_task(source.run(changed.set))
+    async with asyncio.timeout(30):
+        while "does not end" not in source.why:  # noqa: ASYNC110  the source tells nobody
+            await asyncio.sleep(0.01)  # which a read on the event loop would not let end
+        assert list(source.keys) == [OLD_ID]
+        writer = await asyncio.to_thread(file.open, "w")  # once the read is there
+        writer.write(f"{NEW}\n{OLD}\n")
+        file.unlink()  # so that no other read waits
+        file.write_text(f"{NEW}\n{OLD}\n")
+        writer.close()
+        await changed.wait()
+    assert (*source.keys, source.why) == (NEW_ID, OLD_ID, "")
+    task.cancel()
+    await asyncio.wait({task})
 
 
 def test_with_other_sources_the_key_file_of_the_data_directory_still_opens(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import structlog
 from onepass.pki import sealkeys
 from onepass.pki.sealing import Envelope, Seed
 from onepass.pki.sealkeys import Keyring, NoKey
-from onepass.runtime import datadir
+from onepass.runtime import aside, datadir
 from onepass.runtime.datadir import DataDir
 from onepass.runtime.kmsplugin import Plugin
 from onepass.runtime.sealer import Sealer, Source
@@ -24,6 +24,7 @@ from onepass.runtime.settings import SealKey, Settings
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 2.0
+HANG_SECONDS = 10.0  # of a read, after which it is told
 
 
 @dataclass(slots=True)
@@ -53,13 +54,21 @@ class Keys:
 
     def look(self) -> bool:
         """Read again; whether something has changed. Keys that cannot be read any more stay in use."""
+        return self._learn(self._attempt())
+
+    def _attempt(self) -> "str | OSError | NoKey":
         try:
-            found = Keyring.parse(self.read())
+            return self.read()
         except (OSError, NoKey) as error:
-            why = f"gives no key ({error.strerror if isinstance(error, OSError) else error})"
-            if why != self.why:
-                log.warning("a seal key cannot be read", source=self.name, error=why, kept=bool(self._ring))
-            self.why = why
+            return error
+
+    def _learn(self, read: "str | OSError | NoKey") -> bool:
+        try:
+            if not isinstance(read, str):
+                raise read
+            found = Keyring.parse(read)
+        except (OSError, NoKey) as error:
+            self._lack(str((isinstance(error, OSError) and error.strerror) or error))
             return False
         self.why = ""
         if found == self._ring:
@@ -67,10 +76,19 @@ class Keys:
         self._ring, self._seed = found, found.seed()
         return True
 
+    def _lack(self, told: str) -> None:
+        why = f"gives no key ({told})"
+        if why != self.why:
+            log.warning("a seal key cannot be read", source=self.name, error=why, kept=bool(self._ring))
+        self.why = why
+
     async def run(self, changed: Callable[[], None]) -> None:
         while not self.fixed:
             await asyncio.sleep(LOOK_SECONDS)
-            if self.look():
+            reading = aside.started(self._attempt)
+            if not (await asyncio.wait({reading}, timeout=HANG_SECONDS))[0]:
+                self._lack("it is being read, and that does not end")
+            if self._learn(await reading):
                 log.info("seal keys have changed", source=self.name, keys=list(self.keys))
                 changed()
 
