@@ -19,6 +19,7 @@ class ConnectProxy:
     hosts: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
+    seen: bytearray = field(default_factory=bytearray)  # all that passed through tunnels
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
     answers: asyncio.Event = field(default_factory=asyncio.Event)  # unset: it takes requests and does not answer
 
@@ -51,7 +52,7 @@ class ConnectProxy:
             return
         self.writers.append(back)
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await forwarder.joined(reader, writer, there, back)
+        await forwarder.joined(reader, writer, there, back, self.seen)
 
 
 @asynccontextmanager

@@ -59,10 +59,14 @@ class Forwarder:
 
 
 async def joined(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, there: asyncio.StreamReader, back: asyncio.StreamWriter
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    there: asyncio.StreamReader,
+    back: asyncio.StreamWriter,
+    seen: bytearray | None = None,
 ) -> None:
-    """Two connections as one, until either ends. Closes the second."""
-    tasks = [asyncio.create_task(_copy(*pair)) for pair in ((reader, back), (there, writer))]
+    """Two connections as one, until either ends. Closes the second. `seen` gets a copy of all that passes."""
+    tasks = [asyncio.create_task(_copy(*pair, seen)) for pair in ((reader, back), (there, writer))]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -72,9 +76,11 @@ async def joined(
         await closed(back)
 
 
-async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, seen: bytearray | None) -> None:
     with contextlib.suppress(OSError):
         while data := await source.read(65536):
+            if seen is not None:
+                seen.extend(data)
             sink.write(data)
             await sink.drain()
 

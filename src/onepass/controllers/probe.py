@@ -247,7 +247,7 @@ class Probe:
         if found is None or not missing:
             return found
         told = "; ".join(each.message for each in missing)
-        return replace(found, missing=f"{len(missing)} of {1 + len(peer.others)} endpoints: {told}")
+        return replace(found, missing=f"{len(missing)} of {1 + len(peer.others)} endpoints fail: {told}")
 
     async def _ask(self, cluster: Object, alpn: str) -> Finding | None:
         deadline = asyncio.get_running_loop().time() + _PUBLISH_SECONDS
