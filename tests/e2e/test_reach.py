@@ -84,7 +84,7 @@ def reachable(gateway: Gateway, name: str) -> tuple[str, str, str]:
     """The condition, as status, reason and message."""
     cluster = json.loads(gateway.kubectl("get", "cluster", name, "-o", "json", context="onepass").stdout)
     listed = cluster.get("status", {}).get("conditions", [])
-    found = next((each for each in listed if each["type"] == "Reachable"), {})
+    found: dict[str, str] = next((each for each in listed if each["type"] == "Reachable"), {})
     return found.get("status", ""), found.get("reason", ""), found.get("message", "")
 
 
