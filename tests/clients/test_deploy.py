@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import typer.main
 import yaml
 from tests.e2e import ways
 from tests.e2e.conftest import BIN, Gateway
 from tests.machine import ROOT
 from tests.programs.gomembers import GoMember
 
+from onepass.cli import main
 from onepass.runtime import settings
 
 pytestmark = pytest.mark.e2e
@@ -23,6 +25,18 @@ pytestmark = pytest.mark.e2e
 DEPLOY = ROOT / "deploy"
 CHART = DEPLOY / "helm" / "onepass"
 MODES = ("standalone", "extension")
+ETCD = (
+    "storage.type=etcd",
+    'storage.etcd.endpoints=["etcd-0.etcd:2379","etcd-1.etcd:2379","etcd-2.etcd:2379"]',
+    "storage.etcd.tlsSecret=etcd-client",
+    "storage.etcd.clientCertificate=true",
+    'seal.secrets=[{"name":"onepass-seal","key":"key"}]',
+)
+# What each of the plain manifests is made with.
+VARIANTS = {
+    **{mode: (f"mode={mode}",) for mode in MODES},
+    **{f"{mode}-etcd": (f"mode={mode}", *ETCD) for mode in MODES},
+}
 HEADER = "# Made from deploy/helm/onepass by `pytest tests/clients/test_deploy.py --update-golden`; change it there.\n"
 NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "onepass"}}
 
@@ -31,12 +45,16 @@ def run(helm: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([str(helm), *words], capture_output=True, text=True, timeout=120, check=False)
 
 
-def rendered(helm: Path, mode: str, *settings: str) -> str:
-    values = [
+def chosen(*settings: str) -> list[str]:
+    return [
         word
-        for setting in (f"mode={mode}", *settings)
+        for setting in settings
         for word in ("--set-json" if "[" in setting or "{" in setting else "--set", setting)
     ]
+
+
+def rendered(helm: Path, variant: str, *settings: str) -> str:
+    values = chosen(*VARIANTS[variant], *settings)
     done = run(helm, "template", "onepass", str(CHART), "--namespace", "onepass", *values)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -46,9 +64,9 @@ def documents(text: str) -> Sequence[dict[str, object]]:
     return [each for each in yaml.safe_load_all(text) if each]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_chart_is_sound(helm: Path, mode: str) -> None:
-    done = run(helm, "lint", "--strict", str(CHART), "--set", f"mode={mode}")
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_chart_is_sound(helm: Path, variant: str) -> None:
+    done = run(helm, "lint", "--strict", str(CHART), *chosen(*VARIANTS[variant]))
     assert done.returncode == 0, done.stdout
 
 
@@ -61,26 +79,47 @@ def test_the_chart_is_sound(helm: Path, mode: str) -> None:
         "persistence.size=",
         "seal.kms.socket=kms.sock",
         "seal.kms.socket=../kms.sock",
+        "storage.type=other",
+        "replicas=0",
+        'storage.etcd.endpoints=["https://etcd:2379"]',
+        'storage.etcd.endpoints=["etcd"]',
     ],
 )
 def test_settings_that_cannot_be_are_refused(helm: Path, setting: str) -> None:
-    assert run(helm, "template", "onepass", str(CHART), "--set", setting).returncode != 0
+    assert run(helm, "template", "onepass", str(CHART), *chosen(setting)).returncode != 0
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_manifests_are_the_charts(helm: Path, mode: str, request: pytest.FixtureRequest) -> None:
-    made = HEADER + yaml.safe_dump_all([NAMESPACE, *documents(rendered(helm, mode))], sort_keys=False)
-    kept = DEPLOY / "manifests" / f"{mode}.yaml"
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (["replicas=2"], "with SQLite there can be one"),
+        (["storage.type=etcd"], "storage.etcd.endpoints: name at least one"),
+        ([*ETCD, "seal.secrets=[]"], "need the same key to open what is in it"),
+        ([*ETCD, "storage.etcd.tlsSecret="], "name the Secret that holds it in storage.etcd.tlsSecret"),
+        ([*ETCD, "storage.etcd.user=onepass"], "name the Secret with its password"),
+    ],
+    ids=["sqlite-replicas", "no-endpoints", "no-seal-key", "no-certificate", "no-password"],
+)
+def test_what_does_not_fit_together_is_told(helm: Path, settings: Sequence[str], sentence: str) -> None:
+    done = run(helm, "template", "onepass", str(CHART), *chosen(*settings))
+    assert done.returncode != 0
+    assert sentence in done.stderr
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_manifests_are_the_charts(helm: Path, variant: str, request: pytest.FixtureRequest) -> None:
+    made = HEADER + yaml.safe_dump_all([NAMESPACE, *documents(rendered(helm, variant))], sort_keys=False)
+    kept = DEPLOY / "manifests" / f"{variant}.yaml"
     if request.config.getoption("--update-golden"):
         kept.write_text(made)
     assert kept.read_text() == made
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_a_kube_apiserver_takes_them(mode: str, kubemember: GoMember, tmp_path: Path) -> None:
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_kube_apiserver_takes_them(variant: str, kubemember: GoMember, tmp_path: Path) -> None:
     """With strict validation; the objects of the namespace are asked for one by one in a namespace that is there."""
     way = ways.direct(tmp_path, kubemember, "token")
-    text = (DEPLOY / "manifests" / f"{mode}.yaml").read_text()
+    text = (DEPLOY / "manifests" / f"{variant}.yaml").read_text()
     namespaced = [each for each in documents(text) if each["kind"] != "Namespace"]
     for each in namespaced:
         metadata = each["metadata"]
@@ -94,24 +133,67 @@ def test_a_kube_apiserver_takes_them(mode: str, kubemember: GoMember, tmp_path: 
     assert len(done.stdout.splitlines()) == len(namespaced)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_options_of_the_pod_are_options_of_the_program(helm: Path, mode: str) -> None:
-    """As the names of options change, the chart has to."""
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_program_takes_the_options_of_the_pod(helm: Path, variant: str) -> None:
+    """By the parser of the real command line, each option and its value."""
     lists = ('names=["gateway.example.com"]', 'allowEndpointCIDRs=["10.0.0.0/8"]')
-    arguments = container(rendered(helm, mode, *lists))["args"]
-    assert isinstance(arguments, list)
-    help_ = subprocess.run(
-        [str(BIN / "onepass"), "up", "--help"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        env={"COLUMNS": "300", "NO_COLOR": "1", "TERM": "dumb"},
-    ).stdout
-    asked = {argument.partition("=")[0] for argument in arguments if argument.startswith("--")}
-    assert {"--name", "--allow-endpoint-cidr", "--data-dir"} <= asked
-    for option in asked:
-        assert re.search(rf"{re.escape(option)}\b", help_), option
+    password = (
+        "storage.etcd.user=onepass",
+        "storage.etcd.passwordSecret.name=etcd",
+        "storage.etcd.compactionInterval=5m",
+    )
+    etcd = variant.endswith("etcd")
+    text = rendered(helm, variant, *lists, *(password if etcd else ()))
+    word, *options = container(text)["args"]
+    assert word == "up"
+    up = typer.main.get_command(main.app).commands["up"]  # type: ignore[attr-defined]  # a group, as the app has several
+    if etcd and not any("--etcd-cafile" in each.opts for each in up.params):
+        pytest.skip("this version of the program has no options for etcd")
+    parsed = up.make_context("up", list(options)).params
+    assert parsed["name"][1:] == ["gateway.example.com"]
+    assert parsed["allow_endpoint_cidr"] == ["10.0.0.0/8"]
+    if etcd:
+        assert parsed["storage"] == "etcds://etcd-0.etcd:2379,etcd-1.etcd:2379,etcd-2.etcd:2379"
+
+
+def test_replicas_share_etcd_and_need_no_volume(helm: Path) -> None:
+    """Files that options name are in what is mounted; replicas come before others go, and are kept apart."""
+    text = rendered(
+        helm,
+        "standalone-etcd",
+        "storage.etcd.prefix=/one",
+        "storage.etcd.user=me",
+        "storage.etcd.passwordSecret.name=pw",
+    )
+    (workload,) = workloads(text)
+    assert (workload["kind"], workload["spec"]["replicas"]) == ("Deployment", 2)
+    assert workload["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert "volumeClaimTemplates" not in workload["spec"]
+    pod = template(text)
+    (only,) = pod["containers"]
+    assert "--storage=etcds://etcd-0.etcd:2379,etcd-1.etcd:2379,etcd-2.etcd:2379/one" in only["args"]
+    mounted = {each["name"]: each["mountPath"] for each in only["volumeMounts"]}
+    assert mounted.keys() == {each["name"] for each in pod["volumes"]}
+    paths = [value for each in only["args"] if (value := each.partition("=")[2]).startswith("/run/")]
+    assert paths == [f"{mounted['etcd-tls']}/{name}" for name in ("ca.crt", "tls.crt", "tls.key")] + [
+        f"{mounted['etcd-password']}/password"
+    ]
+    assert [each["topologyKey"] for each in pod["topologySpreadConstraints"]] == [
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    ]
+    assert only["readinessProbe"]["httpGet"]["path"] == "/readyz?exclude=storage"
+    (three,) = workloads(rendered(helm, "standalone-etcd", "replicas=3"))
+    assert three["spec"]["replicas"] == 3
+
+
+def test_a_narrow_network_policy_leaves_the_way_to_etcd(helm: Path) -> None:
+    egress = 'networkPolicy.egress=[{"to":[{"ipBlock":{"cidr":"10.0.0.0/8"}}]}]'
+    for variant, ports in (("standalone", [53, 53]), ("standalone-etcd", [53, 53, 2379])):
+        (policy,) = [each for each in documents(rendered(helm, variant, egress)) if each["kind"] == "NetworkPolicy"]
+        rules = policy["spec"]["egress"]  # type: ignore[index]
+        assert [port["port"] for rule in rules for port in rule.get("ports", ())] == ports
+        assert rules[-1]["to"] == [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
 
 
 def test_keys_come_from_secrets_and_from_a_plugin(helm: Path) -> None:
@@ -154,13 +236,17 @@ def test_the_pod_may_do_nothing_that_it_need_not(helm: Path) -> None:
     assert template(rendered(helm, "extension"))["automountServiceAccountToken"] is True
 
 
+def workloads(text: str):  # type: ignore[no-untyped-def]  # YAML
+    return [each for each in documents(text) if each["kind"] in ("StatefulSet", "Deployment")]
+
+
 def template(text: str):  # type: ignore[no-untyped-def]  # YAML
-    (found,) = [each for each in documents(text) if each["kind"] == "StatefulSet"]
-    return found["spec"]["template"]["spec"]  # type: ignore[index]
+    (found,) = workloads(text)
+    return found["spec"]["template"]["spec"]
 
 
-def container(text: str) -> dict[str, object]:
-    return template(text)["containers"][0]  # type: ignore[no-any-return]
+def container(text: str):  # type: ignore[no-untyped-def]  # YAML
+    return template(text)["containers"][0]
 
 
 def test_the_systemd_unit_is_one(tmp_path: Path) -> None:
