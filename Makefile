@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= .onepass
+LOCK := build/lock/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11
 
 .PHONY: up test check fix bench docs clean lock
 .DEFAULT_GOAL := help
@@ -48,10 +49,11 @@ bench: $(VENV)/.ready ## measure against the budgets, as ratios in one run
 docs: $(VENV)/.ready ## check that every link in the documentation leads somewhere
 	@$(BIN)/python tools/links.py
 
-lock: ## resolve the dependencies anew into requirements.lock
+lock: ## resolve the dependencies anew into requirements.lock, and what the image needs of them
 	@$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv
-	@build/lock/bin/uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --universal --python-version 3.11 \
-	  --extra test --extra check --output-file requirements.lock pyproject.toml tools/build-requirements.in
+	@$(LOCK) --extra test --extra check --output-file requirements.lock pyproject.toml tools/build-requirements.in
+	@$(LOCK) --constraint requirements.lock --output-file deploy/requirements.lock pyproject.toml
+	@$(LOCK) --constraint requirements.lock --output-file deploy/build-requirements.lock tools/build-requirements.in
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
