@@ -337,7 +337,7 @@ def test_the_clusters_of_cluster_gateway_are_taken(gateway: Gateway, kubemember:
     items = [
         {
             "metadata": {"name": name, "labels": {"cluster.core.oam.dev/cluster-credential-type": type_}},
-            "data": {key: base64.b64encode(value.encode()).decode() for key, value in held.items()},
+            "data": {key: b64(value) for key, value in held.items()},
         }
         for name, (type_, held) in secrets.items()
     ]
@@ -350,34 +350,47 @@ def test_the_clusters_of_cluster_gateway_are_taken(gateway: Gateway, kubemember:
     gateway.kubectl("delete", "cluster", *secrets, context="onepass")
 
 
-def test_the_clusters_of_karpor_are_taken(gateway: Gateway) -> None:
-    """By the filter in the guide, from an object as Karpor gives it, with what its server adds."""
+def test_the_clusters_of_karpor_are_taken(gateway: Gateway, kubemember: GoMember) -> None:
+    """By the filter in the guide, from objects as Karpor gives them: with what its server adds, and every field without
+    `omitempty` in its types (pkg/kubernetes/apis/cluster/v1beta1)."""
     jq = shutil.which("jq")
     if jq is None:
         pytest.skip("there is no `jq` on PATH: install jq to run this")
     program = re.search(r"\| jq '(.*?)'", (ROOT / "docs" / "guides" / "from-karpor.md").read_text())
     assert program is not None
     added = {"uid": "6d4f", "resourceVersion": "17", "generation": 1, "creationTimestamp": "2024-01-01T00:00:00Z"}
-    karpor = {
-        "apiVersion": "cluster.karpor.io/v1beta1",
-        "kind": "Cluster",
-        "metadata": {"name": "from-karpor", "managedFields": [{"manager": "karpor"}], **added},
-        "spec": {
-            "provider": "",
-            "displayName": "",
-            "description": "",
-            "finalized": False,
-            "access": {
-                "endpoint": "https://karpor.example.com:6443",
-                "insecure": True,
-                "credential": {"type": "ServiceAccountToken", "serviceAccountToken": "a.b.c"},
-            },
+    token = {"type": "ServiceAccountToken", "serviceAccountToken": "a.b.c"}
+    pair = {"certificate": b64(kubemember.certificate), "privateKey": b64(kubemember.key)}
+    accesses = {
+        "karpor-token": {"endpoint": "https://karpor.example.com:6443", "insecure": True, "credential": token},
+        "karpor-certificate": {
+            "endpoint": kubemember.endpoint,
+            "caBundle": b64(kubemember.ca),
+            "credential": {"type": "X509Certificate", "x509": pair},
         },
-        "status": {"healthy": True},
+        "karpor-nobody": {"endpoint": "https://karpor.example.com"},
     }
-    made = gateway.run(jq, program[1], input=json.dumps({"apiVersion": "v1", "kind": "List", "items": [karpor]})).stdout
-    gateway.kubectl("apply", "--validate=strict", "-f", "-", context="onepass", input=made)
-    shown = gateway.kubectl("get", "cluster", "from-karpor", "-o", "json", context="onepass").stdout
+    items = [
+        {
+            "apiVersion": "cluster.karpor.io/v1beta1",
+            "kind": "Cluster",
+            "metadata": {"name": name, "managedFields": [{"manager": "karpor"}], **added},
+            "spec": {"provider": "", "displayName": "", "description": "", "finalized": False, "access": access},
+            "status": {"healthy": True},
+        }
+        for name, access in accesses.items()
+    ]
+    own = "onepass"
+    made = gateway.run(jq, program[1], input=json.dumps({"apiVersion": "v1", "kind": "List", "items": items})).stdout
+    gateway.kubectl("apply", "--validate=strict", "-f", "-", context=own, input=made)
+    shown = gateway.kubectl("get", "clusters", "-o", "json", context=own).stdout
     assert "karpor.example.com" in shown
-    assert "a.b.c" not in shown
-    gateway.kubectl("delete", "cluster", "from-karpor", context="onepass")
+    for secret in ("a.b.c", pair["privateKey"]):
+        assert secret not in shown
+    healthy = ("--for=jsonpath={.status.healthy}=true", "cluster/karpor-certificate", "--timeout=60s")
+    gateway.kubectl("wait", *healthy, context=own)
+    gateway.kubectl("delete", "cluster", *accesses, context=own)
+
+
+def b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
