@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any  # objects are JSON
 from urllib.parse import urlsplit
 
@@ -265,3 +266,35 @@ def test_an_endpoint_that_is_missing_is_told_by_the_condition(gateway: Gateway) 
         assert message.startswith(f"1 of 2 endpoints fail: nothing listens on 127.0.0.1:{gone}")
         for _ in range(5):
             assert "default" in to(gateway, "half", "get", "namespaces")
+
+
+def test_a_member_behind_a_proxy_is_joined_rotated_and_left_through_it(
+    gateway: Gateway, proxy: ConnectProxy, tmp_path: Path
+) -> None:
+    own = gateway.data_dir / "sandbox" / "sandbox-1.kubeconfig"
+    behind = yaml.safe_load(own.read_text())
+    url = f"http://user:{PASSWORD}@127.0.0.1:{proxy.port}"
+    behind["clusters"][0]["cluster"]["proxy-url"] = url
+    kubeconfig = tmp_path / "behind.kubeconfig"
+    kubeconfig.write_text(yaml.safe_dump(behind))
+    proxy.credential = "another"
+    refused = gateway.onepass("cluster", "join", "joined", "--kubeconfig", str(kubeconfig), check=False)
+    assert refused.returncode != 0
+    assert "its proxy does not lead to" in refused.stderr
+    assert "407" in refused.stderr
+    assert PASSWORD not in refused.stdout + refused.stderr
+    assert gateway.kubectl("get", "cluster", "joined", context="onepass", check=False).returncode != 0
+    proxy.credential = BASIC
+    assert not any(BASIC not in head for head in proxy.heads)
+    proxy.heads.clear()
+    said = gateway.onepass("cluster", "join", "joined", "--kubeconfig", str(kubeconfig)).stdout
+    assert "joined is joined and healthy" in said
+    assert len(proxy.heads) >= 3  # from here, the handshake of the prober, and Envoy
+    assert "default" in to(gateway, "joined", "get", "namespaces")
+    shown = gateway.kubectl("get", "cluster", "joined", "-o", "yaml", context="onepass").stdout
+    assert f"http://user:xxxxx@127.0.0.1:{proxy.port}" in shown
+    assert "has a new credential" in gateway.onepass("cluster", "rotate", "joined").stdout
+    options = ("--kubeconfig", str(own), "--proxy-url", url)
+    assert "has a new credential" in gateway.onepass("cluster", "rotate", "joined", *options).stdout
+    assert "default" in to(gateway, "joined", "get", "namespaces")
+    assert "Cluster joined is removed" in gateway.onepass("cluster", "leave", "joined", *options).stdout

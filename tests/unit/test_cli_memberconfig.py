@@ -55,14 +55,40 @@ def refusal(folder: Path, content: object, context: str = "", now: datetime = NO
 
 
 def test_a_client_certificate_becomes_an_x509_credential(tmp_path: Path) -> None:
-    spec = read(tmp_path, document(X509_USER, {"tls-server-name": "kube.internal", "proxy-url": "socks5://p:1"})).spec()
+    spec = read(
+        tmp_path, document(X509_USER, {"tls-server-name": "kube.internal", "proxy-url": "http://u:pw@p:1"})
+    ).spec()
     assert spec == {
         "endpoint": "https://10.0.0.1:6443",
         "caBundle": b64(CA_PEM),
         "serverName": "kube.internal",
-        "proxyURL": "socks5://p:1",
+        "proxyURL": "http://u:pw@p:1",
         "credential": {"type": "X509Certificate", "x509": {"certificate": b64(CERTIFICATE), "privateKey": b64(KEY)}},
     }
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("socks5://u:s3cret@p:1080", "SOCKS is not spoken by Envoy"),
+        ("p:3128", "must be a URL such as"),
+        ("http://u:s3cret@p/x", "must not carry a path"),
+        ("http://u:s3cret@x@p", "with percent signs for what is special"),
+    ],
+)
+def test_a_proxy_that_no_gateway_uses_is_refused(tmp_path: Path, url: str, told: str) -> None:
+    refused = refusal(tmp_path, document(X509_USER, {"proxy-url": url}))
+    assert told in str(refused)
+    assert "s3cret" not in f"{refused} {refused.hint}"
+
+
+def test_a_proxy_that_is_named_goes_before_the_kubeconfigs(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(yaml.safe_dump(document(X509_USER, {"proxy-url": "socks5://p:1"})))
+    config = Kubeconfig(tmp_path / "config")
+    named = config.read(now=NOW, proxy_url="http://u:s3cret@q:3128")
+    assert named.spec()["proxyURL"] == "http://u:s3cret@q:3128"
+    assert "s3cret" not in repr(named)
+    assert "proxyURL" not in config.read(now=NOW, proxy_url="").spec()
 
 
 def test_a_token_becomes_a_service_account_token(tmp_path: Path) -> None:

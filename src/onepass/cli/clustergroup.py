@@ -16,6 +16,7 @@ from onepass.cli.memberoptions import (
     MemberKubeconfig,
     NewName,
     Provider,
+    ProxyURL,
     Wait,
 )
 from onepass.cli.options import DataDir, Kubeconfig, Output
@@ -35,6 +36,7 @@ def add(
     name: NewName,
     kubeconfig: MemberKubeconfig,
     context: MemberContext = "",
+    proxy_url: ProxyURL = None,
     provider: Provider = "",
     label: Label = None,
     display_name: DisplayName = "",
@@ -60,7 +62,7 @@ def add(
 
     from onepass.cli import enrolment, memberconfig
 
-    access = memberconfig.Kubeconfig(kubeconfig).read(context, now=datetime.now(UTC))
+    access = memberconfig.Kubeconfig(kubeconfig).read(context, now=datetime.now(UTC), proxy_url=proxy_url)
     wish = enrolment.Wish(provider, display_name, description, label or (), impersonate)
     with options.gateway(ctx, None, data_dir) as gateway:
         if enrolment.leads_back(gateway, access.server):

@@ -17,6 +17,7 @@ from onepass.cli.memberoptions import (
     MemberKubeconfig,
     NewName,
     Provider,
+    ProxyURL,
     Wait,
 )
 from onepass.cli.options import DataDir, Output
@@ -38,6 +39,7 @@ def join(
     name: NewName,
     kubeconfig: MemberKubeconfig,
     context: MemberContext = "",
+    proxy_url: ProxyURL = None,
     provider: Provider = "",
     label: Label = None,
     display_name: DisplayName = "",
@@ -77,7 +79,7 @@ def join(
     if role and impersonate:
         raise Failure("with --impersonate the account gets no role but that of impersonating users", "leave out --role")
     seconds = _seconds(durations.parse(token_duration))
-    access = _access(kubeconfig, context)
+    access = _access(kubeconfig, context, proxy_url)
     wish = enrolment.Wish(provider, display_name, description, label or (), impersonate)
     ground = foothold.Foothold(name, namespace, "" if impersonate else role or foothold.ROLE)
     with options.gateway(ctx, None, data_dir) as gateway, memberclient.Member(access) as member:
@@ -113,6 +115,7 @@ def leave(
         ),
     ] = None,
     context: MemberContext = "",
+    proxy_url: ProxyURL = None,
     namespace: Annotated[
         str,
         typer.Option(help="The namespace that was made in the member. Default: what the gateway remembers of it."),
@@ -138,7 +141,7 @@ def leave(
     """
     from onepass.cli import claims, leaving, memberclient
 
-    access = _member(name, kubeconfig, context, force=force)
+    access = _member(name, kubeconfig, context, proxy_url, force=force)
     with options.gateway(ctx, None, data_dir) as gateway:
         leave = leaving.Leave(gateway, claims.claim(gateway, name), namespace)
         if access is None:
@@ -158,7 +161,7 @@ def leave(
         output.say(f"{safe(each)} is removed.")
 
 
-def _member(name: str, kubeconfig: Path | None, context: str, *, force: bool) -> "Access | None":
+def _member(name: str, kubeconfig: Path | None, context: str, proxy_url: str | None, *, force: bool) -> "Access | None":
     """How the member is reached; None, by force alone, when there is no way."""
     from onepass.cli import leaving
 
@@ -168,7 +171,7 @@ def _member(name: str, kubeconfig: Path | None, context: str, *, force: bool) ->
     if kubeconfig is None:
         return None
     try:
-        return _access(kubeconfig, context)
+        return _access(kubeconfig, context, proxy_url)
     except Failure as failed:
         if not force:
             raise Failure(failed.what, "\n".join(filter(None, (failed.hint, leaving.without(name))))) from failed
@@ -202,6 +205,7 @@ def rotate(
         ),
     ] = None,
     context: MemberContext = "",
+    proxy_url: ProxyURL = None,
     token_duration: Duration = _WEEK,
     data_dir: DataDir = None,
     format: Output = Format.table,
@@ -220,7 +224,7 @@ def rotate(
     from onepass.cli import clusterviews, durations, memberclient, rotating
 
     seconds = _seconds(durations.parse(token_duration))
-    access = _access(kubeconfig, context) if kubeconfig is not None else None
+    access = _access(kubeconfig, context, proxy_url) if kubeconfig is not None else None
     with options.gateway(ctx, None, data_dir) as gateway:
         rotation = rotating.Rotation(gateway, name)
         if access is None:
@@ -239,12 +243,13 @@ def rotate(
     )
 
 
-def _access(kubeconfig: Path, context: str) -> "Access":
+def _access(kubeconfig: Path, context: str, proxy_url: str | None) -> "Access":
     from datetime import UTC, datetime
 
     from onepass.cli import loginprogram, memberconfig
 
-    return memberconfig.Kubeconfig(kubeconfig).read(context, now=datetime.now(UTC), login=loginprogram.run)
+    config = memberconfig.Kubeconfig(kubeconfig)
+    return config.read(context, now=datetime.now(UTC), login=loginprogram.run, proxy_url=proxy_url)
 
 
 def _seconds(seconds: int) -> int:

@@ -132,6 +132,9 @@ class Member:
                 "the kubeconfig's certificate-authority-data must be of the authority that signed it, and its server "
                 "(or tls-server-name) a name that it is for",
             )
+        if isinstance(error, httpx2.ProxyError):
+            told = f"its proxy does not lead to {self.url} ({detail})"
+            return Unreachable(f"context {self.context}: {told}", "check the kubeconfig's proxy-url, or --proxy-url")
         if isinstance(error, httpx2.TimeoutException):
             told = f"{self.url} does not answer in time"
         else:

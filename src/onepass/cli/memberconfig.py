@@ -21,6 +21,7 @@ from onepass.api.meta import Object
 from onepass.cli import durations
 from onepass.cli.failure import Failure
 from onepass.pki.execcredential import Issued
+from onepass.registry import destinations, proxies
 
 _ADVICE = """give OnePass a service account of its own on that cluster; this makes one, and keeps nothing of yours:
   onepass cluster join NAME --kubeconfig {1} --context {0}"""
@@ -38,7 +39,7 @@ class Access:
     ca: bytes = b""
     server_name: str = ""
     insecure: bool = False
-    proxy_url: str = ""
+    proxy_url: str = field(default="", repr=False)  # with its password
     certificate: bytes = b""
     private_key: bytes = field(default=b"", repr=False)
     token: str = field(default="", repr=False)
@@ -111,10 +112,13 @@ class Kubeconfig:
         cluster = meta.text(self._contexts.get(context, {}), "cluster")
         return meta.text(self._clusters.get(cluster, {}), "server").rstrip("/")
 
-    def read(self, context: str = "", *, now: datetime, login: Login | None = None) -> Access:
+    def read(
+        self, context: str = "", *, now: datetime, login: Login | None = None, proxy_url: str | None = None
+    ) -> Access:
         """How `context`, by default the current one, reaches its cluster. Raises Failure.
 
-        A user who logs in by a program is refused, unless there is a `login` that runs it.
+        A user who logs in by a program is refused, unless there is a `login` that runs it. `proxy_url` goes before what
+        the kubeconfig says, "" for none.
         """
         context = context or self._current
         if not context:
@@ -148,7 +152,7 @@ class Kubeconfig:
             ca=_authority(where, self._bytes(where, cluster, "certificate-authority")),
             server_name=meta.text(cluster, "tls-server-name"),
             insecure=cluster.get("insecure-skip-tls-verify") is True,
-            proxy_url=meta.text(cluster, "proxy-url"),
+            proxy_url=_proxy(where, meta.text(cluster, "proxy-url") if proxy_url is None else proxy_url),
             certificate=certificate,
             private_key=private_key if certificate else b"",
             token="" if certificate else token,
@@ -249,6 +253,18 @@ def _server(where: str, server: str) -> str:
         told = "has more than a host, a port and a path"  # and that may be a password
         raise Failure(f"{where}: the server at {url.hostname} {told}", "take the rest out of its address")
     return server
+
+
+def _proxy(where: str, url: str) -> str:
+    """The proxy on the way to a member, when the gateway can use one of its kind. Where it is, the gateway judges."""
+    try:
+        shown, _ = proxies.parted(url)
+    except ValueError as error:
+        raise Failure(f"{where}: the proxy-url {error}") from None
+    wrong = proxies.check(shown, (), destinations.Bounds(loopback=True)) if shown else ()
+    if wrong:
+        raise Failure(f"{where}: the proxy-url {shown}: {wrong[0]}", "name another one with --proxy-url")
+    return url
 
 
 def _authority(where: str, pem: bytes) -> bytes:

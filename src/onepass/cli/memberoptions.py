@@ -21,6 +21,16 @@ MemberKubeconfig = Annotated[
 MemberContext = Annotated[
     str, typer.Option(help="Its context. Default: the current one.", autocompletion=options.complete_contexts)
 ]
+ProxyURL = Annotated[
+    str | None,
+    typer.Option(
+        "--proxy-url",
+        metavar="URL",
+        help="An HTTP proxy on the way to the member, for example http://user:password@proxy.example.com:3128. "
+        "Default: the kubeconfig's proxy-url.",
+        show_default=False,
+    ),
+]
 Label = Annotated[
     list[str] | None, typer.Option("--label", help="A label key=value, for passes to select by; repeatable.")
 ]

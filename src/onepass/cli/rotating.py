@@ -66,6 +66,8 @@ class Rotation:
             "serverName": new.get("serverName"),
             "credential": cleared | {"renew": True if namespace else None} | credential,
         }
+        if "proxyURL" in new:
+            change["proxyURL"] = new["proxyURL"]
         return self.gateway.merge(self.path, {"spec": {"access": change}})
 
 
