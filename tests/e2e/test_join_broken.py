@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,45 +79,48 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def member(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
-    with joins.kubernetes(tmp_path_factory.mktemp("kubernetes")) as started:
-        yield started
+def joiner(gateway: Gateway) -> Iterator[str]:
+    """The token of somebody who may do everything at the gateway."""
+    own = ("--context", "onepass", "-n", "default")
+    gateway.kubectl("create", "serviceaccount", "joiner", *own)
+    rights = ("--clusterrole=cluster-admin", "--serviceaccount=default:joiner")
+    gateway.kubectl("create", "clusterrolebinding", "joiner", *own, *rights)
+    yield gateway.kubectl("create", "token", "joiner", "--duration=2h", *own).stdout.strip()
+    gateway.kubectl("delete", "serviceaccount/joiner", "clusterrolebinding/joiner", *own)
 
 
 @pytest.fixture(scope="module")
-def bench(gateway: Gateway, member: Member, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    folder = tmp_path_factory.mktemp("breaking")
-    own = ("--context", "onepass", "-n", "default")
-    gateway.kubectl("create", "serviceaccount", "joiner", *own)
-    gateway.kubectl(
-        "create", "clusterrolebinding", "joiner", *own, "--clusterrole=cluster-admin", "--serviceaccount=default:joiner"
-    )
-    token = gateway.kubectl("create", "token", "joiner", "--duration=2h", *own).stdout.strip()
+def bench(gateway: Gateway, joiner: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with joins.kubernetes(tmp_path_factory.mktemp("kubernetes")) as member, between(gateway, joiner, member) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def quick(gateway: Gateway, joiner: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with joins.sandbox(tmp_path_factory.mktemp("sandbox")) as member, between(gateway, joiner, member) as found:
+        yield found
+
+
+@contextmanager
+def between(gateway: Gateway, token: str, member: Member) -> Iterator[Bench]:
     config = yaml.safe_load(gateway.kubeconfig.read_text())
     authority = next(each for each in config["clusters"] if each["name"] == "onepass")["cluster"]
-    kinds = [
-        each
-        for each in member.kubectl("api-resources", "--verbs=list", "-o", "name").split()
-        if each.partition(".")[0] not in VARYING
-    ]
-    breaker = Breaker()
+    ca = base64.b64decode(authority["certificate-authority-data"]).decode()
+    listed = member.kubectl("api-resources", "--verbs=list", "-o", "name").split()
+    breaker, paths = Breaker(), []
     with ExitStack() as stack:
-        paths = []
-        ends = (
-            (gateway.url, authority["certificate-authority-data"], token),
-            (member.endpoint, b64(member.ca), member.token),
-        )
-        for number, (url, ca, by) in enumerate(ends):
-            reached, trusted = stack.enter_context(breaking.proxy(url, base64.b64decode(ca).decode(), by, breaker))
-            paths.append(
-                member.altered(
-                    folder / str(number), {"token": by}, server=reached, certificate_authority_data=b64(trusted)
-                )
-            )
-        found = Bench(gateway, member, breaker, paths[0], paths[1], ",".join(kinds))
+        for name, url, trusted, by in (
+            ("gateway", gateway.url, ca, token),
+            ("member", member.endpoint, member.ca, member.token),
+        ):
+            reached, authority = stack.enter_context(breaking.proxy(url, trusted, by, breaker))
+            path = member.config.parent / f"{name}-by-proxy"
+            cluster = {"server": reached, "certificate_authority_data": b64(authority)}
+            paths.append(member.altered(path, {"token": by}, **cluster))
+        kinds = ",".join(each for each in listed if each.partition(".")[0] not in VARYING)
+        found = Bench(gateway, member, breaker, paths[0], paths[1], kinds)
         found.before = found.objects()
         yield found
-    gateway.kubectl("delete", "serviceaccount/joiner", "clusterrolebinding/joiner", *own)
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -125,19 +128,19 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.wait(30)
 
 
-def test_killed_at_every_step_it_is_run_again_and_then_left(bench: Bench) -> None:
+def test_killed_at_every_step_it_is_run_again_and_then_left(quick: Bench) -> None:
     for step in itertools.count(1):
-        done = bench.run("join", after=step, broken=kill)
+        done = quick.run("join", after=step, broken=kill)
         if done.code >= 0:
             break
         assert done.code == -signal.SIGKILL
     assert step > 10, done
     # The last one was killed when all was done, and had only not been told.
     assert (done.code, "registered already" in done.err) in ((0, False), (1, True)), done.err
-    shown = json.loads(onepass(bench.gateway, "cluster", "show", NAME, "-o", "json"))
+    shown = json.loads(onepass(quick.gateway, "cluster", "show", NAME, "-o", "json"))
     assert shown["status"]["healthy"] is True
     assert claims.ATTEMPT not in shown["metadata"]["annotations"]
-    through = bench.gateway.kubectl(
+    through = quick.gateway.kubectl(
         "get",
         "--raw",
         f"/apis/cluster.karpor.io/v1beta1/clusters/{NAME}/proxy/api/v1/namespaces/onepass-system",
@@ -145,37 +148,37 @@ def test_killed_at_every_step_it_is_run_again_and_then_left(bench: Bench) -> Non
     )
     assert NAME in through.stdout
     for _ in itertools.count():
-        done = bench.run("leave", after=1, broken=kill)
+        done = quick.run("leave", after=1, broken=kill)
         if done.code >= 0:
             break
     assert done.code == 0 or "nothing of it in the member" in done.err
-    eventually(bench.untouched)
+    eventually(quick.untouched)
 
 
-def test_without_an_answer_it_takes_back_what_it_made(bench: Bench) -> None:
+def test_without_an_answer_it_takes_back_what_it_made(quick: Bench) -> None:
     for step, change in ((1, "POST /api/v1/namespaces"), (5, "clusterrolebindings"), (6, "/token"), (7, "/clusters")):
-        done = bench.run("join", after=step)
+        done = quick.run("join", after=step)
         assert change in done.changes[step - 1]
         assert done.code == 1
         assert "broke off" in done.err or "cannot be reached" in done.err, done.err
         assert "may remain" not in done.err, done.err
-        eventually(bench.untouched)
-    done = bench.run("join", after=8)  # by which it is done: it asks again
+        eventually(quick.untouched)
+    done = quick.run("join", after=8)  # by which it is done: it asks again
     assert done.code == 0, done.err
     assert [each for each in done.changes if each.startswith("PATCH")] == done.changes[7:]
-    assert bench.run("leave").code == 0
-    eventually(bench.untouched)
+    assert quick.run("leave").code == 0
+    eventually(quick.untouched)
 
 
-def test_interrupted_it_takes_back_what_it_made(bench: Bench) -> None:
+def test_interrupted_it_takes_back_what_it_made(quick: Bench) -> None:
     def interrupt(process: subprocess.Popen[str]) -> None:
         process.send_signal(signal.SIGINT)
         process.wait(60)
 
     for step in (3, 7):
-        done = bench.run("join", after=step, broken=interrupt)
+        done = quick.run("join", after=step, broken=interrupt)
         assert done.code == 130, done.err
-        eventually(bench.untouched)
+        eventually(quick.untouched)
 
 
 def test_when_nobody_answers_any_more_it_tells_what_remains(bench: Bench) -> None:
@@ -234,17 +237,17 @@ def test_nothing_that_was_there_before_is_built_upon(bench: Bench) -> None:
     eventually(bench.untouched)
 
 
-def test_of_two_at_once_one_is_done_or_none(bench: Bench) -> None:
-    bench.breaker.set(0)
-    both = [bench.start("join", NAME, "--kubeconfig", str(bench.theirs)) for _ in range(2)]
+def test_of_two_at_once_one_is_done_or_none(quick: Bench) -> None:
+    quick.breaker.set(0)
+    both = [quick.start("join", NAME, "--kubeconfig", str(quick.theirs)) for _ in range(2)]
     told = [each.communicate(timeout=180) for each in both]
     done = sorted(each.returncode for each in both)
     assert done in ([0, 1], [1, 1]), told
     if done == [0, 1]:
-        shown = json.loads(onepass(bench.gateway, "cluster", "show", NAME, "-o", "json"))
+        shown = json.loads(onepass(quick.gateway, "cluster", "show", NAME, "-o", "json"))
         assert shown["status"]["healthy"] is True
-        assert bench.run("leave").code == 0
-    eventually(bench.untouched)
+        assert quick.run("leave").code == 0
+    eventually(quick.untouched)
 
 
 def test_a_member_that_is_gone_is_left_by_force(bench: Bench, tmp_path: Path) -> None:
