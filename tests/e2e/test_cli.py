@@ -212,6 +212,7 @@ def test_status_and_version_tell_how_things_are(gateway: Gateway) -> None:
     version = yaml.safe_load(gateway.onepass("version", "-o", "yaml").stdout)
     assert set(version) == {"client", "server"}
     assert version["server"]
+    assert gateway.onepass("--version").stdout == f"onepass {version['client']}\n"
 
 
 def test_names_are_completed_in_the_shell(gateway: Gateway, clusters: list[str]) -> None:
