@@ -21,7 +21,7 @@ from tests.programs.etcds import Etcd
 from onepass.storage import etcd
 from onepass.storage.etcd import EtcdStorage, Limits
 from onepass.storage.etcdclient import Access, Patience
-from onepass.storage.interface import Compacted, Op, Storage, Unavailable, Unusable
+from onepass.storage.interface import Compacted, Op, OutcomeUnknown, Storage, Unavailable, Unusable
 
 HASTY = Limits(quiet=0.05, pause=0.02, patience=Patience(connect=2, read=1, write=2, pause=0.05))
 
@@ -132,6 +132,29 @@ async def test_a_server_that_is_stopped_for_a_while(server: Etcd) -> None:
             server.signal(signal.SIGCONT)
 
     await survive([server], trouble)
+
+
+async def test_whether_a_write_was_done_is_told_as_far_as_it_is_known(server: Etcd) -> None:
+    async with opened([server]) as storage:
+        revision = await storage.commit([Op(b"/a", b"1")])
+        server.signal(signal.SIGSTOP)
+        try:
+            with pytest.raises(OutcomeUnknown):
+                await storage.commit([Op(b"/a", b"2", expected=revision)])
+        finally:
+            server.signal(signal.SIGCONT)
+        await storage.revision()
+        server.kill()
+        with pytest.raises(Unavailable):
+            await storage.revision()  # by which it is known that there is no connection any more
+        with pytest.raises(Unavailable, match="refused") as nothing:
+            await storage.commit([Op(b"/a", b"3")])
+        assert not isinstance(nothing.value, OutcomeUnknown)
+        server.start()
+        server.ready()
+        found = await storage.get(b"/a")
+        assert found is not None
+        assert found.value in (b"1", b"2")
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
@@ -339,6 +362,44 @@ async def test_tls_on_both_sides(authority: trustme.CA, tmp_path: Path) -> None:
         ):
             with pytest.raises((Unavailable, Unusable), match=why):
                 await etcd.open_etcd(access, "p", HASTY)
+
+
+async def test_a_client_certificate_renewed_on_disk_is_taken_once_the_old_one_is_refused(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    (tmp_path / "clients.crt").write_bytes((tmp_path / "ca.crt").read_bytes())
+    flags = [
+        f"--cert-file={tmp_path / 'server.crt'}",
+        f"--key-file={tmp_path / 'server.key'}",
+        "--client-cert-auth",
+        f"--trusted-ca-file={tmp_path / 'clients.crt'}",
+    ]
+    ca, certificate, key = (tmp_path / name for name in ("ca.crt", "client.crt", "client.key"))
+    with running(1, flags) as [server]:
+        access = Access([server.server], tls=True, ca=ca, certificate=certificate, key=key)
+        storage = await etcd.open_etcd(access, "p", HASTY)
+        follower = await follow(storage, b"")
+        await fill(storage, b"/a")
+        other = trustme.CA()
+        other.cert_pem.write_to_path(tmp_path / "clients.crt")
+        leaf = other.issue_cert("c.test", common_name="c")
+        server.kill()
+        server.start()
+        server.ready()
+        with pytest.raises(Unavailable):  # the old certificate is not taken any more
+            await storage.get(b"/a")
+        leaf.private_key_pem.write_to_path(key)
+        leaf.cert_chain_pems[0].write_to_path(certificate)
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                try:
+                    [revision] = await fill(storage, b"/b")
+                    break
+                except Unavailable:
+                    await asyncio.sleep(0.05)
+        await follower.reach(revision)
+        assert [record.key for record in follower.records] == [b"/a", b"/b"]
+        await storage.close()
 
 
 async def test_a_user_with_a_password_and_rights_on_the_prefix_alone(tmp_path: Path) -> None:

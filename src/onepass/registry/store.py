@@ -16,7 +16,7 @@ from onepass.registry.fields import typedvalues
 from onepass.registry.reads import Event, Listing, Selection
 from onepass.registry.sealed import Sealer
 from onepass.registry.strategy import Strategy
-from onepass.storage.interface import Compacted, Conflict, Op, Record, Storage, StorageError, TooLarge
+from onepass.storage.interface import Compacted, Conflict, Op, OutcomeUnknown, Record, Storage, StorageError, TooLarge
 
 __all__ = ["Event", "Listing", "Sealer", "Selection", "Store", "Write", "Written"]
 
@@ -370,5 +370,10 @@ def _translated() -> Iterator[None]:
         raise errors.too_large(
             "Request entity too large: the storage does not take an object of this size"
         ) from refused
+    except OutcomeUnknown as lost:
+        # No Retry-After: client-go takes it as leave to send any request again, and what makes its name would be twice.
+        raise errors.unavailable(
+            "the storage did not answer in time, and whether the change was made is not known: look before trying again"
+        ) from lost
     except StorageError as failed:
         raise errors.unavailable("the storage does not answer; please try again", retry_after=1) from failed

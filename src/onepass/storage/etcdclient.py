@@ -2,7 +2,7 @@
 refusals mean.
 
 Nothing is ever sent twice that may have been done: a write is repeated only where etcd has surely not seen it. What it
-has not answered is Unavailable, and whether it was done is not known.
+has not answered is OutcomeUnknown.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from aetcd.rpc import rpc_pb2
 from google.protobuf.message import Message
 from grpc import StatusCode
 
-from onepass.storage.interface import Compacted, FutureRevision, StorageError, TooLarge, Unavailable
+from onepass.storage.interface import Compacted, FutureRevision, OutcomeUnknown, StorageError, TooLarge, Unavailable
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response", bound=Message)
@@ -96,7 +96,8 @@ class Patience:
 class Access:
     """Where the servers are (`host:port`), and what they and we prove themselves by.
 
-    The files are read again at each new connection and each new login, so that they may be renewed meanwhile.
+    The files are read again at each new channel, also of one whose handshake failed, and at each new login, so that
+    they may be renewed meanwhile.
     """
 
     servers: Sequence[str]
@@ -167,7 +168,7 @@ class Client:
                 told = error
             except Unavailable as error:
                 if not method.repeatable:
-                    raise Unavailable(f"{error}; whether the write was done is not known") from error
+                    raise OutcomeUnknown(f"{error}; whether the write was done is not known") from error
                 told = error
             if away >= 2 * len(self._access.servers) or loop.time() >= ends:
                 raise Unavailable(f"no server of etcd does: {told}") from told

@@ -9,7 +9,8 @@ once and in order. tests/contract/test_storage.py says the same as tests, and ev
       Compacted      a read or watch asks for a revision whose history is gone
       FutureRevision a read asks for a revision that is not there yet
       TooLarge       a commit is larger than the backend takes
-      Unavailable    the backend does not answer
+      Unavailable    the backend does not answer, and nothing was written
+        OutcomeUnknown it took a write and did not answer
       Unusable       the backend cannot be opened as it is; a person must act
 """
 
@@ -51,7 +52,11 @@ class TooLarge(StorageError):
 
 
 class Unavailable(StorageError):
-    """The backend does not answer; trying again later is right. Whether a write under way was done is not known."""
+    """The backend does not answer; nothing was written, and trying again later is right."""
+
+
+class OutcomeUnknown(Unavailable):
+    """The backend did not answer what it was asked, and whether a write was done is not known."""
 
 
 class Unusable(StorageError):

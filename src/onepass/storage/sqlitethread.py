@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
-from onepass.storage.interface import StorageError, Unavailable
+from onepass.storage.interface import OutcomeUnknown, StorageError, Unavailable
 
 T = TypeVar("T")
 _Settle: TypeAlias = Callable[[], None]  # to be called on the event loop
@@ -75,8 +75,8 @@ class SQLiteThread:
         """The result of `work`, which runs on the thread inside a transaction and may raise only before it writes.
 
         `settled` is called with the result on the event loop, in the order of the jobs, before the caller goes on, and
-        also when the caller has gone. Raises Unavailable when too many jobs wait, when SQLite fails, and after
-        `timeout` seconds.
+        also when the caller has gone. Raises Unavailable when too many jobs wait and when SQLite fails, and
+        OutcomeUnknown after `timeout` seconds.
         """
         if self._closed:
             raise Unavailable("the storage is closed")
@@ -89,7 +89,7 @@ class SQLiteThread:
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError as error:
-            raise Unavailable(f"the storage did not answer within {timeout:g} seconds") from error
+            raise OutcomeUnknown(f"the storage did not answer within {timeout:g} seconds") from error
 
     async def close(self) -> None:
         """Finish what waits, then let the connection go."""
