@@ -14,6 +14,7 @@ from tests.attack import echo
 from tests.attack.conftest import CLUSTERS, Person, Site, certificate_of, eventually
 from tests.attack.echo import Echo
 from tests.attack.rawhttp import Answer
+from tests.programs import beside, connectproxy
 
 from onepass.runtime import whereabouts
 
@@ -255,6 +256,36 @@ def test_a_canary_in_a_credential_is_found_nowhere(site: Site, reader: Person, b
                 assert not [each for each in needles if each in answer], number
             for name, content in holders(site):
                 assert not [each for each in needles if each in content], name
+        finally:
+            site.gone(f"{CLUSTERS}/canary")
+
+
+def test_a_canary_in_the_password_of_a_proxy_is_found_nowhere(site: Site) -> None:
+    basic = base64.b64encode(f"user:{CANARY}".encode())
+    with echo.running("canary") as member, beside.running(connectproxy.running) as (proxy, _):
+        proxy.credential = basic.decode()
+        token = {"type": "ServiceAccountToken", "serviceAccountToken": "a-token"}
+        url = f"http://user:{CANARY}@127.0.0.1:{proxy.port}"
+        written = site.member("canary", member, credential=token, proxyURL=url)
+        answers = [
+            site.api("POST", f"{CLUSTERS}?dryRun=All", written).body,
+            site.api("POST", CLUSTERS, written).body,
+            patched(site, "canary", {"proxyURL": url}).body,
+            # refused, in several ways
+            site.api("POST", CLUSTERS, written).body,
+            patched(site, "canary", {"proxyURL": url.replace("http:", "socks5:"), "credential": token}).body,
+            patched(site, "canary", {"proxyURL": url.replace("127.0.0.1", "169.254.169.254")}).body,
+            patched(site, "canary", {"proxyURL": url.replace("@", "@@")}).body,
+        ]
+        try:
+            site.healthy("canary")
+            assert any(basic.decode() in head for head in proxy.heads)
+            assert not [each for each in (CANARY.encode(), basic) if each in member.everything()]
+            for number, answer in enumerate(answers):
+                assert answer
+                assert not [each for each in (CANARY.encode(), basic) if each in answer], number
+            for name, content in holders(site):
+                assert not [each for each in (CANARY.encode(), basic, base64.b64encode(basic)) if each in content], name
         finally:
             site.gone(f"{CLUSTERS}/canary")
 
