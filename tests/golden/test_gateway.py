@@ -57,7 +57,7 @@ def of_members(given: Any) -> object:
         for each in given
     ]
     gateway = ir.Gateway(LISTENER, GATEWAY.sockets, Policy(), members={member.name: member for member in built})
-    return told(resources.Builder(lambda *_: "").build(gateway), lambda name: name.startswith("member/"))
+    return told(resources.Builder(lambda *_: "").build(gateway), lambda name: name.startswith(("member/", "tunnel")))
 
 
 def of_listener(given: Any) -> object:
