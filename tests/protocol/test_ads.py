@@ -337,6 +337,17 @@ async def test_a_socket_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
         await ads_module.serve(ads_module.Ads(Log()), str(tmp_path / "absent" / "ads.sock"))
 
 
+@pytest.mark.parametrize("turns", [1, 2, 3, 20])
+async def test_it_can_be_cancelled_while_it_starts(tmp_path: Path, turns: int) -> None:
+    """As it is when another part of the gateway cannot start."""
+    task = asyncio.create_task(ads_module.serve(ads_module.Ads(Log()), str(tmp_path / "ads.sock")))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 def test_a_late_answer_to_nothing_changes_nothing() -> None:
     stream = stream_module.Stream()
     stream.receive(Request(type_url=CLUSTER))

@@ -132,13 +132,15 @@ async def serve(
     server = grpc.aio.server(options=_OPTIONS)
     server.add_generic_rpc_handlers((_service(ads), *beside))
     _bind(server, Path(path))
-    await server.start()
-    if listening is not None:
-        listening.set()
+    starting = asyncio.ensure_future(server.start())  # cancelled half way, it would leave what cannot be stopped
     try:
+        await asyncio.shield(starting)
+        if listening is not None:
+            listening.set()
         # Not wait_for_termination: cancelled, it would leave a server that cannot be stopped any more.
         await asyncio.Event().wait()
     finally:
+        await starting
         await server.stop(None)  # at once: streams never end by themselves
 
 
