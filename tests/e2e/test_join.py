@@ -299,7 +299,6 @@ def test_a_listed_program_gets_the_credential_and_its_next_one(member: Member, s
     )
     (tmp_path / "plugin").chmod(0o700)
     first, second = (member.kubectl("create", "token", "cloud", "--duration", span).strip() for span in ("1h", "2h"))
-    (tmp_path / "ends").write_text((datetime.now(UTC) + timedelta(seconds=10)).isoformat())
     listed = {"command": str(tmp_path / "plugin"), "args": ["token", "--name", "*"], "endpoints": ["127.0.0.1"]}
     (tmp_path / "plugins.yaml").write_text(yaml.safe_dump({"plugins": [listed]}))
     gateway = start("--exec-plugins", str(tmp_path / "plugins.yaml"))
@@ -327,6 +326,7 @@ def test_a_listed_program_gets_the_credential_and_its_next_one(member: Member, s
         assert code == 503  # and not as nobody to the member
         assert "is being set up; try again in a moment" in text
         eventually(lambda: "NoCredential" in json.dumps(api.get(f"{client.CLUSTERS}/cloud")))
+        (tmp_path / "ends").write_text((datetime.now(UTC) + timedelta(seconds=15)).isoformat())
         (tmp_path / "token").write_text(first)
         eventually(lambda: meta.section(api.get(f"{client.CLUSTERS}/cloud"), "status").get("healthy") is True)
         with Load(api, f"{client.CLUSTERS}/cloud/proxy/api/v1/namespaces/default/pods").running() as load:
