@@ -78,6 +78,7 @@ class Member:
     more: asyncio.Event = field(default_factory=asyncio.Event)
     connections: int = 0
     ready: bool = True  # what /readyz says
+    forges: str = ""  # a header that each answer by HTTP/1.1 has besides
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -115,7 +116,8 @@ class Member:
             return False
         code = b"500 Internal Server Error" if path == "/readyz" and not self.ready else b"200 OK"
         body = seen.body()
-        writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (code, len(body), body))
+        forged = f"{self.forges}: true\r\n".encode() if self.forges else b""
+        writer.write(b"HTTP/1.1 %s\r\n%sContent-Length: %d\r\n\r\n%s" % (code, forged, len(body), body))
         return True
 
     async def _http2(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, peer: str) -> None:

@@ -8,7 +8,7 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 from google.protobuf.any_pb2 import Any as Packed
 
-from onepass.gateway import httpfilters, proto, several, upstreams
+from onepass.gateway import httpfilters, proto, replies, several, upstreams
 
 ROUTE = "x-onepass-route"  # one of the four values below, set by the gatekeeper when it has decided
 MEMBER = "x-onepass-member"  # the Envoy cluster, `member/NAME`
@@ -62,11 +62,12 @@ def of_gateway() -> route_pb2.RouteConfiguration:
 
 
 def of_probe() -> route_pb2.RouteConfiguration:
-    """The prober names the member itself."""
+    """The prober names the member itself. What only Envoy may say of a member is cut off from what the member says."""
     route = route_components_pb2.Route(
         match=_Match(prefix="/"),
         route=_Action(cluster_header=MEMBER, timeout=proto.seconds(15)),
         request_headers_to_remove=[MEMBER],
+        response_headers_to_remove=[replies.UNKNOWN_MEMBER],
     )
     return _configuration("probe", route)
 
