@@ -23,9 +23,27 @@ def up(
     storage: Annotated[
         str,
         typer.Option(
-            help="The database, as sqlite:///PATH. Default: onepass.db in the data directory.", show_default=False
+            help="The database, as sqlite:///PATH, or for several replicas etcd://HOST:PORT,HOST:PORT/PREFIX, and "
+            "etcds:// with TLS. Default: onepass.db in the data directory.",
+            show_default=False,
         ),
     ] = "",
+    etcd_cafile: Annotated[
+        Path | None,
+        typer.Option(help="The authority (PEM) of etcd. Default: the system's.", show_default=False),
+    ] = None,
+    etcd_certfile: Annotated[
+        Path | None,
+        typer.Option(help="The client certificate (PEM) for etcd. Read again when it connects.", show_default=False),
+    ] = None,
+    etcd_keyfile: Annotated[Path | None, typer.Option(help="The key of that.", show_default=False)] = None,
+    etcd_user: Annotated[str, typer.Option(help="A user of etcd.", show_default=False)] = "",
+    etcd_password_file: Annotated[
+        Path | None, typer.Option(help="The file with that user's password.", show_default=False)
+    ] = None,
+    etcd_compaction_interval: Annotated[
+        str, typer.Option(help="How much of its history etcd keeps; 0 leaves that to etcd.")
+    ] = "5m",
     sandbox: Annotated[
         int, typer.Option(min=0, max=16, help="How many sandbox member clusters to run beside it, on loopback only.")
     ] = 0,
@@ -196,12 +214,13 @@ def up(
 
     onepass up --sandbox 2
     onepass up --data-dir /var/lib/onepass --listen 0.0.0.0:6443 --name gateway.example.com
+    onepass up --storage etcds://etcd-0:2379,etcd-1:2379 --etcd-cafile ca.crt --seal-key file:/etc/onepass/seal.key
     onepass up --extension --extension-listen 0.0.0.0:6444 --authentication-kubeconfig host.kubeconfig
     onepass up --oidc-issuer-url https://login.example.com --oidc-client-id onepass --oidc-groups-claim groups
     """
     # gRPC would otherwise tell of every child process; it is asked before it is loaded.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
-    from onepass.cli import options
+    from onepass.cli import durations, options
     from onepass.runtime import authnconfig, datadir, pluginrunner, serve
 
     def issuers() -> tuple[settings.Issuer, ...]:
@@ -247,6 +266,14 @@ def up(
             data_dir=options.data_folder(ctx, data_dir),
             listen=settings.Listen.parse(listen),
             storage=storage,
+            etcd=settings.EtcdAccess(
+                etcd_cafile,
+                etcd_certfile,
+                etcd_keyfile,
+                etcd_user,
+                etcd_password_file,
+                0 if etcd_compaction_interval == "0" else durations.parse(etcd_compaction_interval),
+            ),
             sandbox=sandbox,
             audit=settings.Audit(audit_log_path, audit_log_maxsize, audit_log_maxbackup),
             names=tuple(name or ()),

@@ -13,6 +13,7 @@ import structlog
 
 from onepass.access.policy import Policy
 from onepass.api import meta
+from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
 from onepass.controllers.feed import Objects
 from onepass.gateway.ir import Member
@@ -22,6 +23,7 @@ from onepass.registry.sealed import Outdated
 CLUSTERS = "clusters.cluster.karpor.io"
 HOLD_SECONDS = 0.005  # a change waits this long for its neighbours
 HOLD_LONGEST_SECONDS = 0.05
+RETRY_SECONDS = 1.0  # while the storage does not answer
 
 log = structlog.get_logger(__name__)
 
@@ -57,6 +59,7 @@ class Publish:
     plane: Plane
     published: Callable[[int], None] = lambda _generation: None
     _members: dict[str, _Made] = field(default_factory=dict)
+    _unread: bool = False  # a credential could not be read from the storage
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -66,6 +69,9 @@ class Publish:
             generation = await self._held(generation)
             await self.publish()
             self.published(generation)
+            while self._unread:
+                await asyncio.sleep(RETRY_SECONDS)
+                await self.publish()
 
     def again(self) -> None:
         """With the next change of the mirror, try those again that could not be made."""
@@ -84,6 +90,7 @@ class Publish:
 
     async def publish(self) -> None:
         """One snapshot of everything."""
+        self._unread = False
         clusters = self.objects.list(CLUSTERS)
         members: dict[str, _Made] = {}
         for cluster in clusters:
@@ -103,6 +110,10 @@ class Publish:
             secret = await self.secrets.secret(name, meta.uid(cluster), generation)
             return key, self.plane.member(cluster, secret)
         except Outdated:  # the mirror is about to tell: no credential goes to where another one was meant to
+            return known
+        except ApiError as error:  # the storage does not answer: what is published stays, and this is tried again
+            log.info("cluster is not published yet", cluster=name, error=error.message)
+            self._unread = True
             return known
         except SealError as error:  # its conditions tell it as well; a lost key may close thousands
             log.info("cluster is not published", cluster=name, error=str(error))

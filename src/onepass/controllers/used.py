@@ -4,16 +4,22 @@ The data plane knows, and only its audit log tells. A pass is written at most on
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import structlog
+
 from onepass.api import meta
+from onepass.api.errors import ApiError
 from onepass.api.meta import Object
 from onepass.controllers import feed
 from onepass.controllers.expire import PASSES
 from onepass.registry import lifecycle
+
+log = structlog.get_logger(__name__)
 
 LOOK_SECONDS, WRITE_SECONDS, MOST_WRITES = 5.0, 60.0, 50
 
@@ -61,7 +67,11 @@ class Used:
             granted = self.objects.get(PASSES, name)
             if granted is not None:
                 self._written[name] = now
-                await self.statuses.write(name, meta.uid(granted), lambda status, moment=moment: later(status, moment))  # type: ignore[misc]
+                try:
+                    await self.statuses.write(name, meta.uid(granted), functools.partial(later, moment=moment))
+                except ApiError as error:  # it is told with the next use, or in a minute
+                    log.debug("the use of a pass cannot be written", name=name, error=error.message)
+                    self._untold.setdefault(name, moment)
 
 
 def later(status: Object, moment: float) -> Object:

@@ -14,6 +14,7 @@ from onepass.registry.strategy import Strategy
 from onepass.storage.interface import Conflict, Op, Record, Storage
 
 _ROOT = b"/secret"
+OWN = _ROOT + b"/own/"  # the gateway's own keys, where replicas share them: see ownkeys
 
 
 class Outdated(SealError):
@@ -107,8 +108,9 @@ class Census:
 
 @dataclass(frozen=True, slots=True)
 class Resealing:
-    """Seals the records of one kind anew, each by a write of its own that another's write makes void.
+    """Seals the records of one kind anew, and the gateway's own keys.
 
+    Each write is one of its own that another's write makes void.
     So it can end anywhere and begin again, and neither brings back what was deleted nor overwrites what is newer.
     """
 
@@ -119,6 +121,11 @@ class Resealing:
 
     async def page(self, after: bytes, limit: int) -> Sequence[Record]:
         """The next records in key order; none after the last. Raises StorageError."""
+        if not after or after.startswith(OWN):
+            own = (await self.storage.range(OWN, after=after, limit=limit)).records
+            if own:
+                return own
+            after = b""
         prefix = _ROOT + records.prefix(self.root, self.strategy.resource, "")
         return (await self.storage.range(prefix, after=after, limit=limit)).records
 
@@ -165,6 +172,12 @@ class Resealing:
                 return None
         except SealError:
             return None
+        if record.key.startswith(OWN):
+            try:
+                own = self.keys.unseal(record.value, record.key)
+                return Op(record.key, self.keys.seal(own, record.key), record.modified)
+            except SealError:
+                return None
         stored = await self.storage.get(record.key.removeprefix(_ROOT))
         if stored is None:
             return None

@@ -58,18 +58,22 @@ class Others:
     elsewhere: frozenset[str] = frozenset()
 
 
-def generations(folder: Path, name: str, now: float) -> tuple[Generation, ...]:
-    """Those that count at `now`, oldest first; the first is made if there is none, a next one when the last ends soon.
+def prepare(folder: Path, name: str, now: float) -> None:
+    """Make the first if there is none, and a next one when the last ends soon.
 
     Raises SettingsError for a file that is damaged or missing its partner.
     """
     found = _stored(folder, name)
     if not found:
-        found = [_make(folder, name, 1, now)]
+        _make(folder, name, 1, now)
     elif found[-1].ends - now < _ROTATE_SECONDS[name]:
         log.info("an authority ends soon, making the next", authority=_file(name, found[-1].number))
-        found.append(_make(folder, name, found[-1].number + 1, now))
-    return trusted(found, now)
+        _make(folder, name, found[-1].number + 1, now)
+
+
+def generations(folder: Path, name: str, now: float) -> tuple[Generation, ...]:
+    """Those that count at `now`, oldest first. Raises SettingsError, as `prepare`."""
+    return trusted(_stored(folder, name), now)
 
 
 def trusted(found: Sequence[Generation], now: float) -> tuple[Generation, ...]:

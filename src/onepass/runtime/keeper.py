@@ -5,7 +5,7 @@ Everything reaches the data plane as a secret or a filter's configuration, so no
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +14,20 @@ import structlog
 from onepass.runtime import trust
 from onepass.runtime.datadir import DataDir
 from onepass.runtime.settings import Settings, SettingsError
+from onepass.runtime.sharedkeys import NotShared
 from onepass.runtime.trust import Trust
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 2.0
 _ANYWAY_SECONDS = 3600.0  # what ends soon is noticed without a change of files
+
+
+Share = Callable[[], Awaitable[None]]  # brings what was made in step with other replicas; raises NotShared
+
+
+async def _alone() -> None:
+    """There are no other replicas."""
 
 
 @dataclass(slots=True)
@@ -29,6 +37,7 @@ class Keeper:
     data: DataDir
     settings: Settings
     trust: Trust
+    share: Share = _alone
     changed: Callable[[Trust], None] = lambda _trust: None
     clock: Callable[[], float] = time.time
     _seen: object = field(init=False)
@@ -49,22 +58,27 @@ class Keeper:
         """Until cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            self.look()
+            await self.look()
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Load anew if there is a reason to. What cannot be loaded is told, and what was trusted stays trusted."""
         now, stamp = self.clock(), self._stamp()
         if stamp == self._seen and now - self._looked < _ANYWAY_SECONDS:
             return
-        self._looked = now
         try:
+            trust.prepare(self.data, now)
+            await self.share()
             found = trust.load(self.data, self.settings, now, self.trust)
+        except NotShared as error:
+            log.debug("the authorities of all replicas cannot be compared now", error=str(error))
+            return  # and tried again with the next look
         except SettingsError as error:
             if stamp != self._seen:
                 log.warning("the changed authorities cannot be used, those of before stay", error=str(error))
-            self._seen = stamp
+            self._seen, self._looked = stamp, now
             return
-        self._seen = self._stamp()  # loading may have made the next authority
+        self._looked = now
+        self._seen = self._stamp()  # preparing may have made the next authority, and sharing brought one
         if found != self.trust:
             log.info("authorities or certificates have changed")
             self.trust = found

@@ -11,6 +11,7 @@ from onepass.pki.sealing import SealError
 from onepass.registry.mirror import Mirror
 from onepass.registry.sealed import Resealing
 from onepass.registry.store import Store
+from onepass.runtime.leader import Leader
 from onepass.runtime.plane import Asker, Plane
 from onepass.runtime.sealer import Sealer
 from onepass.runtime.statuses import Statuses
@@ -34,17 +35,18 @@ class Opening:
     records: Resealing
     sealer: Sealer
     published: asyncio.Event
+    leader: Leader
 
     @classmethod
     def build(
-        cls, storage: Storage, store: Store, mirror: Mirror, plane: Plane, sealer: Sealer, asker: Asker
+        cls, storage: Storage, store: Store, mirror: Mirror, plane: Plane, sealer: Sealer, asker: Asker, leader: Leader
     ) -> "Opening":
         """Whatever changes about the keys is followed from now on."""
         records = Resealing(storage, store.strategy, sealer)
         published = asyncio.Event()
         publish = Publish(mirror, store, plane, lambda _generation: published.set())
         rotate = Rotate(mirror, store, Statuses(store), asker.post)
-        reseal = Reseal(records)
+        reseal = Reseal(records, lambda: leader.leading)
 
         def changed() -> None:
             publish.again()
@@ -53,14 +55,14 @@ class Opening:
             mirror.stir()
 
         sealer.changed = changed
-        return cls(publish, rotate, reseal, records, sealer, published)
+        return cls(publish, rotate, reseal, records, sealer, published, leader)
 
     async def follow(self) -> None:
         """Run all of them, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.publish.run(), name="publish")
             await self.published.wait()
-            group.create_task(self.rotate.run(), name="rotate")
+            group.create_task(self.leader.during(self.rotate.run), name="rotate")
             group.create_task(self.reseal.run(), name="reseal")
 
     async def known(self) -> None:

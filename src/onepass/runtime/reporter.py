@@ -23,6 +23,10 @@ class Reporter:
         if self._console.is_terminal:
             self._console.print(f"[dim]{escape(what)} …[/]")
 
+    def waiting(self, why: str) -> None:
+        """Tells what keeps it from starting."""
+        self._console.print(escape(why))
+
     def ready(self, url: str, data: DataDir, members: Sequence[str], seconds: float) -> None:
         """The line that scripts wait for, and what to type next."""
         self._console.print(f"{READY}{url}", style="bold green")

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import uvloop
 from prometheus_client import CollectorRegistry
@@ -34,10 +35,12 @@ from onepass.pki import tokens
 from onepass.registry import catalog, certificatesigningrequests, clusters, defaults, passes, sealed
 from onepass.registry.currentpolicy import CurrentPolicy
 from onepass.registry.mirror import Mirror
+from onepass.registry.ownkeys import OwnKeys
 from onepass.registry.store import Store
 from onepass.registry.streams import Streams
 from onepass.runtime import (
     attending,
+    database,
     envoy,
     gatewayapi,
     hostcluster,
@@ -51,11 +54,13 @@ from onepass.runtime import (
 from onepass.runtime.adminkubeconfig import AdminKubeconfig
 from onepass.runtime.auditfile import AuditFile
 from onepass.runtime.audituses import AuditUses
+from onepass.runtime.database import Database
 from onepass.runtime.datadir import DataDir
 from onepass.runtime.discovery import Discovery
 from onepass.runtime.health import Health
-from onepass.runtime.keeper import Keeper
+from onepass.runtime.keeper import Keeper, Share
 from onepass.runtime.kubeconfig import Entry
+from onepass.runtime.leader import Election, Sole, Work
 from onepass.runtime.opening import Opening
 from onepass.runtime.plane import Asker, Plane
 from onepass.runtime.pluginrunner import Runner
@@ -65,15 +70,17 @@ from onepass.runtime.sandboxes import Sandbox
 from onepass.runtime.sealer import Sealer
 from onepass.runtime.sealmetrics import SealMetrics
 from onepass.runtime.settings import Extension, Settings, SettingsError
+from onepass.runtime.sharedkeys import NotShared, SharedKeys
 from onepass.runtime.statuses import Statuses
 from onepass.runtime.trust import Trust
 from onepass.runtime.whereabouts import Whereabouts
-from onepass.storage import address, sqlite
 from onepass.storage.interface import StorageError
-from onepass.storage.sqlite import SqliteStorage
 from onepass.xds import ads as discovery
 from onepass.xds.ads import Ads
 from onepass.xds.companions import Companions
+
+_Got = TypeVar("_Got")
+_PAUSE = 0.5  # seconds between tries to get the keys of all replicas
 
 _Told = (SettingsError, StorageError, envoy.EnvoyError, NotReadyError, ApiError, OSError)
 
@@ -105,18 +112,24 @@ async def _up(settings: Settings, data: DataDir, reporter: Reporter) -> None:
     if settings.extension:
         envoy.check_port(settings.extension.listen.host, settings.extension.listen.port)
         await _check_extension(settings.extension)
-    database = address.sqlite_path(settings.storage_url)
-    storage = await sqlite.open_sqlite(database)
+    place = database.place(settings)
     async with AsyncExitStack() as stack:
+        reporter.starting(f"using {place.where}")
+        storage = await _unless(stop, place.open(reporter.waiting))
+        if storage is None:
+            return
         stack.push_async_callback(storage.close)
-        reporter.starting(f"using {database}")
         sealer = sealsources.build(settings, data, await sealed.is_any(storage))
-        secrets = trust.load(data, settings, time.time())
+        share = SharedKeys(OwnKeys(storage, sealer), data.pki).share if place.shared else _nobody_else
+        secrets = await _unless(stop, _trusted(data, settings, sealer, share, reporter))
+        if secrets is None:
+            return
         sandboxes = []
         for number in range(1, settings.sandbox + 1):
             sandboxes.append(await Sandbox.open(f"sandbox-{number}", data.sandbox))
             stack.push_async_callback(sandboxes[-1].close)
-        server = await Server.build(settings, data, secrets, sealer, storage)
+        leader = Election(storage) if place.shared else Sole()
+        server = await Server.build(settings, data, Keeper(data, settings, secrets, share), sealer, storage, leader)
         async with server.running(sandboxes, reporter) as ready:
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait((ready, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -126,6 +139,42 @@ async def _up(settings: Settings, data: DataDir, reporter: Reporter) -> None:
                 await stopped
             reporter.stopping()
     reporter.stopped()
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[object, object, _Got]) -> _Got | None:
+    """What `work` returns; None when it is to stop before."""
+    doing, stopped = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((doing, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return doing.result() if doing.done() else None
+    finally:
+        for task in (doing, stopped):
+            task.cancel()
+            await asyncio.wait((task,))
+
+
+async def _trusted(data: DataDir, settings: Settings, sealer: Sealer, share: Share, reporter: Reporter) -> Trust:
+    """The keys that the gateway begins with. What keeps those of other replicas from being had is waited for."""
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(sealer.run(), name="seal")  # a plugin is asked only while this runs
+        told = ""
+        while True:
+            try:
+                await share()  # before anything is made that others have
+                trust.prepare(data, time.time())
+                await share()
+                break
+            except NotShared as error:
+                if str(error) != told:
+                    told = str(error)
+                    reporter.waiting(f"waiting for the keys that all replicas share ({told})")
+            await asyncio.sleep(_PAUSE)
+        running.cancel()
+    return trust.load(data, settings, time.time())
+
+
+async def _nobody_else() -> None:
+    """No other replica shares the storage."""
 
 
 async def _check_extension(extension: Extension) -> None:
@@ -147,7 +196,8 @@ class Server:
     data: DataDir
     keeper: Keeper
     sealer: Sealer
-    storage: SqliteStorage
+    storage: Database
+    leader: Sole | Election
     stores: Mapping[str, Store]
     mirror: Mirror
     current: CurrentPolicy
@@ -159,8 +209,15 @@ class Server:
 
     @classmethod
     async def build(
-        cls, settings: Settings, data: DataDir, secrets: Trust, sealer: Sealer, storage: SqliteStorage
+        cls,
+        settings: Settings,
+        data: DataDir,
+        keeper: Keeper,
+        sealer: Sealer,
+        storage: Database,
+        leader: Sole | Election,
     ) -> "Server":
+        secrets = keeper.trust
         whereabouts = Whereabouts(settings)
         kinds = catalog.gateway(
             bounds=whereabouts.bounds,
@@ -173,7 +230,6 @@ class Server:
         current = CurrentPolicy(mirror)
         health = Health(storage, mirror)
         ads = Ads(health)
-        keeper = Keeper(data, settings, secrets)
         plane = Plane(
             current,
             _frame(settings, data, secrets),
@@ -198,6 +254,7 @@ class Server:
             keeper=keeper,
             sealer=sealer,
             storage=storage,
+            leader=leader,
             stores=stores,
             mirror=mirror,
             current=current,
@@ -213,7 +270,8 @@ class Server:
         """Everything that runs; what clients reach ends first. Yields the task that ends when requests succeed."""
         asker = Asker.on(self.data.socket("probe"), self.current)
         store = self.stores[clusters.RESOURCE.key]
-        opening = Opening.build(self.storage, store, self.mirror, self.plane, self.sealer, asker)
+        leader = self.leader
+        opening = Opening.build(self.storage, store, self.mirror, self.plane, self.sealer, asker, leader)
         metrics = CollectorRegistry()
         metrics.register(SealMetrics(self.sealer.sources, lambda: opening.reseal.census))
         app = gatewayapi.build(
@@ -227,23 +285,16 @@ class Server:
         )
         audit = self._audit_file()
         status = {key: Statuses(store) for key, store in self.stores.items()}
-        certificates = status[certificatesigningrequests.RESOURCE.key]
         parts: dict[str, Coroutine[object, object, None]] = {
             "storage": self.storage.run(),
+            **({"leader": leader.run()} if isinstance(leader, Election) else {}),
             "seal": self.sealer.run(),
             "mirror": self.mirror.run(),
             **{each.access.name: each.run() for each in sandboxes},
             "api": serving.serve(app, serving.unix_socket(self.data.run / "apiserver.sock")),
             "attend": self.attend.run(),
             "ads": discovery.serve(self.ads, self.data.socket("ads"), beside=(Companions(self.attend).handler(),)),
-            "sign": Sign(self.mirror, certificates, self.keeper.sign_client).run(),
-            "approve": Approve(self.mirror, certificates, certificatesigningrequests.names, self._allows).run(),
-            "clean": clean.Clean(self.mirror, certificates, certificatesigningrequests.ends).run(),
-            "aggregate": aggregate.Aggregate(self.mirror, status[aggregate.ROLES]).run(),
-            "expire": Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
-            "probe": Probe(self.mirror, status[clusters.RESOURCE.key], self.plane.peer, asker.ask).run(),
-            "programs": self._programs(status[clusters.RESOURCE.key]).run(),
-            "sweep": Sweep(self.stores).run(),
+            **{name: leader.during(work) for name, work in self._controllers(asker, status).items()},
             **({"audit": audit.run(), "used": self._used(audit, status[passes.RESOURCE.key])} if audit else {}),
             "trust": self.keeper.run(),
             "issuers": self._discovery().run(),
@@ -260,6 +311,22 @@ class Server:
                     task.cancel()
                     await asyncio.wait((task,))
                 await asker.client.aclose()
+
+    def _controllers(self, asker: Asker, status: Mapping[str, Statuses]) -> Mapping[str, Work]:
+        """What one replica does for all, each made anew where this one begins to."""
+        requests, members = status[certificatesigningrequests.RESOURCE.key], status[clusters.RESOURCE.key]
+        names, ends = certificatesigningrequests.names, certificatesigningrequests.ends
+        run = Runner(self.settings.exec_plugins).run
+        return {
+            "sign": lambda: Sign(self.mirror, requests, self.keeper.sign_client).run(),
+            "approve": lambda: Approve(self.mirror, requests, names, self._allows).run(),
+            "clean": lambda: clean.Clean(self.mirror, requests, ends).run(),
+            "aggregate": lambda: aggregate.Aggregate(self.mirror, status[aggregate.ROLES]).run(),
+            "expire": lambda: Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
+            "probe": lambda: Probe(self.mirror, members, self.plane.peer, asker.ask).run(),
+            "programs": lambda: Programs(self.mirror, members, run).run(),
+            "sweep": lambda: Sweep(self.stores).run(),
+        }
 
     async def _ready(
         self,
@@ -310,9 +377,6 @@ class Server:
             concurrency=os.cpu_count() or 2,
             stdout=self.settings.audit_path == auditlog.STDOUT,
         )
-
-    def _programs(self, status: Statuses) -> Programs:
-        return Programs(self.mirror, status, Runner(self.settings.exec_plugins).run)
 
     async def _used(self, audit: AuditFile, status: Statuses) -> None:
         """Keep `lastUsed` of passes by the audit log, when that is a file."""

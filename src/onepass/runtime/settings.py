@@ -154,6 +154,22 @@ class SealKey:
 
 
 @dataclass(frozen=True, slots=True)
+class EtcdAccess:
+    """By what etcd knows the gateway, and the other way round; the names of the options are kube-apiserver's."""
+
+    ca: Path | None = None  # None: the system's trust store
+    certificate: Path | None = None
+    key: Path | None = None
+    user: str = ""
+    password: Path | None = None  # a file
+    compaction: float = 300.0  # seconds of history that are kept at least; 0 leaves it to etcd
+
+    def __post_init__(self) -> None:
+        if self.compaction and not 10 <= self.compaction <= 86400:
+            raise SettingsError("--etcd-compaction-interval: give from 10s to 24h, or 0 to leave it to etcd")
+
+
+@dataclass(frozen=True, slots=True)
 class Extension:
     """How the gateway serves as an extension of a host cluster's API. The names of flags are kube-apiserver's.
 
@@ -198,6 +214,7 @@ class Settings:
     data_dir: Path = Path(".onepass")
     listen: Listen = field(default_factory=lambda: Listen.parse(DEFAULT_LISTEN))
     storage: str = ""  # "" means sqlite in the data directory
+    etcd: EtcdAccess = field(default_factory=EtcdAccess)
     sandbox: int = 0  # how many sandbox member clusters to run
     audit: Audit = field(default_factory=Audit)
     names: tuple[str, ...] = ()  # further DNS names and IP addresses for the serving certificate

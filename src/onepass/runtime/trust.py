@@ -2,9 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import structlog
 from cryptography import x509
@@ -82,8 +81,17 @@ class Trust:
         return b"".join(own) + self.others.crls
 
 
+def prepare(data: DataDir, now: float) -> None:
+    """Make what keys are not there yet, or are to follow others soon. Raises SettingsError for a damaged file."""
+    for name in (authorities.SERVING, authorities.CLIENT):
+        authorities.prepare(data.pki, name, now)
+    accounts = data.pki / "accounts.key"
+    if not accounts.exists():
+        datadir.write_private(accounts, keys.to_pem(keys.generate()))
+
+
 def load(data: DataDir, settings: Settings, now: float, before: Trust | None = None) -> Trust:
-    """Read what is there, make what is not.
+    """Read what `prepare` has made, and issue the certificates of this gateway.
 
     What of `before` is still good is kept. Raises SettingsError for a file that is damaged or missing its partner.
     """
@@ -96,7 +104,7 @@ def load(data: DataDir, settings: Settings, now: float, before: Trust | None = N
         others=authorities.others(settings, own, now),
         serving=_serving(authorities.serving(serving_cas, now).authority, settings, now, before),
         admin=_admin(data, own, now),
-        accounts=keys.from_pem(_key(data.pki / "accounts.key", lambda: keys.to_pem(keys.generate()))),
+        accounts=keys.from_pem(datadir.read(data.pki / "accounts.key")),
     )
 
 
@@ -143,9 +151,3 @@ def _admin(data: DataDir, own: Sequence[Authority], now: float) -> Pair:
     datadir.write_private(key, made.private_key)
     datadir.write_private(certificate, made.certificate)
     return made
-
-
-def _key(path: Path, make: Callable[[], bytes]) -> bytes:
-    if not path.exists():
-        datadir.write_private(path, make())
-    return datadir.read(path)

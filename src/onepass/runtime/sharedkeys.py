@@ -1,0 +1,84 @@
+"""Keeps the keys in the data directory those of all replicas that share a storage.
+
+What the storage has is right. The first replica puts there what its data directory has; the others take that over. An
+authority that is made later, by a replica or by `onepass ca rotate` on its machine, goes to all of them the same way.
+"""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from onepass.pki.sealing import KeyAway, SealError
+from onepass.registry.ownkeys import OwnKeys
+from onepass.runtime import authorities, datadir
+from onepass.runtime.settings import SettingsError
+from onepass.storage.interface import StorageError
+
+log = structlog.get_logger(__name__)
+
+_FIRST = f"{authorities.CLIENT}.crt"  # by which a gateway is told from another
+_AUTHORITY = re.compile(rf"(?:{authorities.CLIENT}|{authorities.SERVING})(?:-\d{{1,4}})?")
+_MARKER = re.compile(rf"{authorities.SERVING}-\d{{1,4}}\.serves")
+
+
+class NotShared(Exception):
+    """The keys could not be brought in step now; the text is the end of a sentence. It heals by itself."""
+
+
+@dataclass(slots=True)
+class SharedKeys:
+    """`folder` is where this replica has them."""
+
+    kept: OwnKeys
+    folder: Path
+    moment: Callable[[], float] = time.time
+
+    async def share(self) -> None:
+        """Bring both in step. Raises NotShared, and SettingsError for what a person must mend."""
+        try:
+            await self._share()
+        except KeyAway as error:
+            raise NotShared(str(error)) from error
+        except SealError as error:
+            raise SettingsError(f"the gateway's own keys in the storage cannot be opened: {error}") from error
+        except StorageError as error:
+            raise NotShared(str(error)) from error
+
+    async def _share(self) -> None:
+        for _ in range(2):
+            there, here = await self.kept.read(), _files(self.folder)
+            if there and here and there.get(_FIRST) != here.get(_FIRST):
+                self._set_aside(here)
+                here = {}
+            ours = {name: content for name, content in here.items() if name not in there}
+            if not ours or await self.kept.add(ours):
+                break
+            # Another replica was faster: what it has made counts.
+        there = await self.kept.read()
+        # An authority is there when its certificate is: keys come first.
+        for name in sorted(there, key=lambda name: (not name.endswith(".key"), name)):
+            if _files(self.folder, lone=True).get(name) != there[name]:
+                datadir.write_private(self.folder / name, there[name])
+
+    def _set_aside(self, here: Mapping[str, bytes]) -> None:
+        """The data directory was another gateway's: its keys are kept, and not used."""
+        aside = self.folder / f"of-another-gateway-{int(self.moment())}"
+        aside.mkdir(mode=0o700, exist_ok=True)
+        for name in here:
+            (self.folder / name).replace(aside / name)
+        log.warning("the storage has the keys of another gateway, ours are set aside", where=str(aside))
+
+
+def _files(folder: Path, *, lone: bool = False) -> dict[str, bytes]:
+    """What is to be shared: of authorities those that are whole, or with `lone` what there is of them."""
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    pairs = {name.rpartition(".")[0] for name in names if name.endswith((".crt", ".key"))}
+    chosen = {"accounts.key"} & names | {name for name in names if _MARKER.fullmatch(name)}
+    for each in filter(_AUTHORITY.fullmatch, pairs):
+        both = {f"{each}.crt", f"{each}.key"}
+        chosen |= both & names if lone or both <= names else set()
+    return {name: datadir.read(folder / name) for name in chosen}
