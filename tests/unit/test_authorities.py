@@ -20,6 +20,7 @@ DAY = 86400.0
 
 
 def numbers(folder: Path, name: str, now: float) -> list[int]:
+    authorities.prepare(folder, name, now)
     return [each.number for each in authorities.generations(folder, name, now)]
 
 
@@ -43,7 +44,7 @@ def test_an_authority_that_ends_soon_gets_a_successor_by_itself(tmp_path: Path) 
 
 
 def test_a_serving_authority_is_handed_out_before_it_serves(tmp_path: Path) -> None:
-    authorities.generations(tmp_path, SERVING, NOW)
+    authorities.prepare(tmp_path, SERVING, NOW)
     authorities.rotate(tmp_path, SERVING, NOW + DAY)
 
     def serving(at: float) -> int:
@@ -61,14 +62,14 @@ def test_nothing_is_rotated_where_there_is_nothing(tmp_path: Path) -> None:
         authorities.rotate(tmp_path, CLIENT, NOW)
     with pytest.raises(SettingsError, match="no newer"):
         authorities.switch(tmp_path)
-    authorities.generations(tmp_path, SERVING, NOW)
+    authorities.prepare(tmp_path, SERVING, NOW)
     with pytest.raises(SettingsError, match="no newer"):
         authorities.switch(tmp_path)
 
 
 @pytest.mark.parametrize("lost", ["client-ca.key", "client-ca.crt", "client-ca-2.key"])
 def test_a_file_that_is_missing_is_named(tmp_path: Path, lost: str) -> None:
-    authorities.generations(tmp_path, CLIENT, NOW)
+    authorities.prepare(tmp_path, CLIENT, NOW)
     authorities.rotate(tmp_path, CLIENT, NOW)
     if lost == "client-ca.crt":
         (tmp_path / "client-ca-2.crt").unlink()

@@ -5,7 +5,7 @@ Everything reaches the data plane as a secret or a filter's configuration, so no
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,21 +13,16 @@ import structlog
 
 from onepass.runtime import trust
 from onepass.runtime.datadir import DataDir
+from onepass.runtime.sealer import Sealer
 from onepass.runtime.settings import Settings, SettingsError
-from onepass.runtime.sharedkeys import NotShared
+from onepass.runtime.sharedkeys import NotShared, SharedKeys
 from onepass.runtime.trust import Trust
 
 log = structlog.get_logger(__name__)
 
 LOOK_SECONDS = 2.0
+_PAUSE = 0.5  # seconds between tries to get the keys of all replicas
 _ANYWAY_SECONDS = 3600.0  # what ends soon is noticed without a change of files
-
-
-Share = Callable[[], Awaitable[None]]  # brings what was made in step with other replicas; raises NotShared
-
-
-async def _alone() -> None:
-    """There are no other replicas."""
 
 
 @dataclass(slots=True)
@@ -37,7 +32,7 @@ class Keeper:
     data: DataDir
     settings: Settings
     trust: Trust
-    share: Share = _alone
+    shared: SharedKeys | None = None  # with other replicas
     changed: Callable[[Trust], None] = lambda _trust: None
     clock: Callable[[], float] = time.time
     _seen: object = field(init=False)
@@ -45,6 +40,27 @@ class Keeper:
 
     def __post_init__(self) -> None:
         self._seen, self._looked = self._stamp(), self.clock()
+
+    @classmethod
+    async def open(
+        cls,
+        data: DataDir,
+        settings: Settings,
+        sealer: Sealer,
+        shared: SharedKeys | None,
+        waiting: Callable[[str], None],
+    ) -> "Keeper":
+        """With the keys that the gateway begins with. `waiting` hears why those of other replicas are not to be had.
+
+        Raises SettingsError for what a person must mend.
+        """
+        if shared is not None:
+            async with asyncio.TaskGroup() as group:
+                asked = group.create_task(sealer.run(), name="seal")  # a plugin is asked only while this runs
+                await _joined(data, shared, waiting)
+                asked.cancel()
+        trust.prepare(data, time.time())
+        return cls(data, settings, trust.load(data, settings, time.time()), shared)
 
     def sign_client(self, request: bytes, seconds: int | None) -> bytes:
         """As Trust.sign_client, with the authority that issues now."""
@@ -56,9 +72,15 @@ class Keeper:
 
     async def run(self) -> None:
         """Until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            await self.look()
+        async with asyncio.TaskGroup() as group:
+            if self.shared:
+                group.create_task(self.shared.follow(self._again), name="shared keys")
+            while True:
+                await asyncio.sleep(LOOK_SECONDS)
+                await self.look()
+
+    def _again(self) -> None:
+        self._seen = None
 
     async def look(self) -> None:
         """Load anew if there is a reason to. What cannot be loaded is told, and what was trusted stays trusted."""
@@ -67,7 +89,8 @@ class Keeper:
             return
         try:
             trust.prepare(self.data, now)
-            await self.share()
+            if self.shared:
+                await self.shared.share()
             found = trust.load(self.data, self.settings, now, self.trust)
         except NotShared as error:
             log.debug("the authorities of all replicas cannot be compared now", error=str(error))
@@ -95,3 +118,18 @@ def _written(path: Path) -> tuple[str, int, int]:
     except OSError:
         return str(path), 0, 0
     return str(path), found.st_mtime_ns, found.st_ino
+
+
+async def _joined(data: DataDir, shared: SharedKeys, waiting: Callable[[str], None]) -> None:
+    told = ""
+    while True:
+        try:
+            await shared.share()  # before anything is made that others have
+            trust.prepare(data, time.time())
+            await shared.share()
+            return
+        except NotShared as error:
+            if str(error) != told:
+                told = str(error)
+                waiting(f"waiting for the keys that all replicas share ({told})")
+        await asyncio.sleep(_PAUSE)

@@ -3,11 +3,10 @@
 import asyncio
 import os
 import signal
-import ssl
 import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +16,6 @@ from prometheus_client import CollectorRegistry
 from onepass.access import rules
 from onepass.access.attributes import Attributes
 from onepass.access.identity import Identity
-from onepass.access.policy import Policy
 from onepass.api.errors import ApiError
 from onepass.apiserver import serving
 from onepass.controllers import aggregate, clean
@@ -31,7 +29,6 @@ from onepass.controllers.sweep import Sweep
 from onepass.controllers.used import Used
 from onepass.gateway import auditlog, bootstrap, ir, resources, tables
 from onepass.gateway.proto import MEBIBYTE
-from onepass.pki import tokens
 from onepass.registry import catalog, certificatesigningrequests, clusters, defaults, passes, sealed
 from onepass.registry.currentpolicy import CurrentPolicy
 from onepass.registry.mirror import Mirror
@@ -42,6 +39,7 @@ from onepass.runtime import (
     attending,
     database,
     envoy,
+    frame,
     gatewayapi,
     hostcluster,
     logs,
@@ -49,7 +47,6 @@ from onepass.runtime import (
     registration,
     sealsources,
     statuses,
-    trust,
 )
 from onepass.runtime.adminkubeconfig import AdminKubeconfig
 from onepass.runtime.auditfile import AuditFile
@@ -58,8 +55,7 @@ from onepass.runtime.database import Database
 from onepass.runtime.datadir import DataDir
 from onepass.runtime.discovery import Discovery
 from onepass.runtime.health import Health
-from onepass.runtime.keeper import Keeper, Share
-from onepass.runtime.kubeconfig import Entry
+from onepass.runtime.keeper import Keeper
 from onepass.runtime.leader import Election, Sole, Work
 from onepass.runtime.opening import Opening
 from onepass.runtime.plane import Asker, Plane
@@ -70,7 +66,7 @@ from onepass.runtime.sandboxes import Sandbox
 from onepass.runtime.sealer import Sealer
 from onepass.runtime.sealmetrics import SealMetrics
 from onepass.runtime.settings import Extension, Settings, SettingsError
-from onepass.runtime.sharedkeys import NotShared, SharedKeys
+from onepass.runtime.sharedkeys import SharedKeys
 from onepass.runtime.statuses import Statuses
 from onepass.runtime.trust import Trust
 from onepass.runtime.whereabouts import Whereabouts
@@ -80,7 +76,6 @@ from onepass.xds.ads import Ads
 from onepass.xds.companions import Companions
 
 _Got = TypeVar("_Got")
-_PAUSE = 0.5  # seconds between tries to get the keys of all replicas
 
 _Told = (SettingsError, StorageError, envoy.EnvoyError, NotReadyError, ApiError, OSError)
 
@@ -120,16 +115,16 @@ async def _up(settings: Settings, data: DataDir, reporter: Reporter) -> None:
             return
         stack.push_async_callback(storage.close)
         sealer = sealsources.build(settings, data, await sealed.is_any(storage))
-        share = SharedKeys(OwnKeys(storage, sealer), data.pki).share if place.shared else _nobody_else
-        secrets = await _unless(stop, _trusted(data, settings, sealer, share, reporter))
-        if secrets is None:
+        shared = SharedKeys(OwnKeys(storage, sealer), data.pki) if place.shared else None
+        keeper = await _unless(stop, Keeper.open(data, settings, sealer, shared, reporter.waiting))
+        if keeper is None:
             return
         sandboxes = []
         for number in range(1, settings.sandbox + 1):
             sandboxes.append(await Sandbox.open(f"sandbox-{number}", data.sandbox))
             stack.push_async_callback(sandboxes[-1].close)
         leader = Election(storage) if place.shared else Sole()
-        server = await Server.build(settings, data, Keeper(data, settings, secrets, share), sealer, storage, leader)
+        server = await Server.build(settings, data, keeper, sealer, storage, leader)
         async with server.running(sandboxes, reporter) as ready:
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait((ready, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -151,30 +146,6 @@ async def _unless(stop: asyncio.Event, work: Coroutine[object, object, _Got]) ->
         for task in (doing, stopped):
             task.cancel()
             await asyncio.wait((task,))
-
-
-async def _trusted(data: DataDir, settings: Settings, sealer: Sealer, share: Share, reporter: Reporter) -> Trust:
-    """The keys that the gateway begins with. What keeps those of other replicas from being had is waited for."""
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(sealer.run(), name="seal")  # a plugin is asked only while this runs
-        told = ""
-        while True:
-            try:
-                await share()  # before anything is made that others have
-                trust.prepare(data, time.time())
-                await share()
-                break
-            except NotShared as error:
-                if str(error) != told:
-                    told = str(error)
-                    reporter.waiting(f"waiting for the keys that all replicas share ({told})")
-            await asyncio.sleep(_PAUSE)
-        running.cancel()
-    return trust.load(data, settings, time.time())
-
-
-async def _nobody_else() -> None:
-    """No other replica shares the storage."""
 
 
 async def _check_extension(extension: Extension) -> None:
@@ -232,7 +203,7 @@ class Server:
         ads = Ads(health)
         plane = Plane(
             current,
-            _frame(settings, data, secrets),
+            frame.gateway(settings, data, secrets),
             keeper.revocations,
             resources.Builder(tables.source),
             ads,
@@ -240,12 +211,12 @@ class Server:
             stores[clusters.RESOURCE.key],
         )
         attend = attending.build(mirror, current, lambda: plane.frame.listener.known)
-        admin = AdminKubeconfig(data.kubeconfig, _entry(settings, secrets), mirror)
+        admin = AdminKubeconfig(data.kubeconfig, frame.entry(settings, secrets), mirror)
 
         def changed(found: Trust) -> None:
-            plane.reframe(_frame(settings, data, found))
+            plane.reframe(frame.gateway(settings, data, found))
             attend.again()
-            admin.renew(_entry(settings, found))
+            admin.renew(frame.entry(settings, found))
 
         keeper.changed = changed
         return cls(
@@ -341,7 +312,8 @@ class Server:
             reporter.starting(f"starting {each.access.name}")
             await each.ready.wait()
         await opening.known()
-        await registration.register(self.stores[clusters.RESOURCE.key], [each.access for each in sandboxes])
+        if sandboxes or isinstance(self.leader, Sole):  # else they are another replica's
+            await registration.register(self.stores[clusters.RESOURCE.key], [each.access for each in sandboxes])
         await self.mirror.synced()
         tasks.append(group.create_task(opening.follow(), name="publish"))
         tasks.append(group.create_task(self.admin.run(), name="kubeconfig"))
@@ -393,33 +365,3 @@ class Server:
         file = AuditFile(Path(path), chosen.maxsize * MEBIBYTE, chosen.maxbackup, self.data.socket("admin"))
         file.prepare()
         return file
-
-
-def _entry(settings: Settings, secrets: Trust) -> Entry:
-    """How the first administrator reaches the gateway."""
-    return Entry(
-        server=settings.listen.url,
-        ca=secrets.serving_ca_pem,
-        user=trust.ADMIN,
-        certificate=secrets.admin.certificate,
-        private_key=secrets.admin.private_key,
-    )
-
-
-def _frame(settings: Settings, data: DataDir, secrets: Trust) -> ir.Gateway:
-    """What of the data plane the operator's settings decide."""
-    own, jwks = settings.accounts.issuers, tokens.jwks([secrets.accounts.public_key()])
-    listener = ir.Listener(
-        host=settings.listen.host,
-        port=settings.listen.port,
-        certificate=secrets.serving.certificate,
-        private_key=secrets.serving.private_key,
-        client_ca=secrets.client_ca_pem,
-        client_crl=secrets.revocations(frozenset()),
-        issuers=tuple(ir.Issuer(each, own, jwks) for each in own),
-        known=ir.Known(own=secrets.own_digests, others=secrets.others.revoked, elsewhere=secrets.others.elsewhere),
-    )
-    sockets = ir.Sockets(apiserver=data.socket("apiserver"), probe=data.socket("probe"), companions=data.socket("ads"))
-    gateway = ir.Gateway(listener, sockets, Policy(), audit_log=settings.audit_path)
-    system = ssl.get_default_verify_paths().cafile
-    return replace(gateway, system_trust=system) if system else gateway

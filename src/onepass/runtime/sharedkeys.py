@@ -4,9 +4,12 @@ What the storage has is right. The first replica puts there what its data direct
 authority that is made later, by a replica or by `onepass ca rotate` on its machine, goes to all of them the same way.
 """
 
+import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from onepass.storage.interface import StorageError
 
 log = structlog.get_logger(__name__)
 
+_PAUSE = 1.0  # seconds between tries while the storage does not answer
 _FIRST = f"{authorities.CLIENT}.crt"  # by which a gateway is told from another
 _AUTHORITY = re.compile(rf"(?:{authorities.CLIENT}|{authorities.SERVING})(?:-\d{{1,4}})?")
 _MARKER = re.compile(rf"{authorities.SERVING}-\d{{1,4}}\.serves")
@@ -47,6 +51,15 @@ class SharedKeys:
             raise SettingsError(f"the gateway's own keys in the storage cannot be opened: {error}") from error
         except StorageError as error:
             raise NotShared(str(error)) from error
+
+    async def follow(self, changed: Callable[[], None]) -> None:
+        """Say when the storage may have others than we do, until cancelled."""
+        while True:
+            with contextlib.suppress(StorageError):
+                async with aclosing(self.kept.changes()) as changes:
+                    async for _ in changes:
+                        changed()
+            await asyncio.sleep(_PAUSE)
 
     async def _share(self) -> None:
         for _ in range(2):
