@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.unit.test_pki_sealing import first_version
 
-from onepass.api import meta
+from onepass.api import errors, meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
 from onepass.controllers.publish import Publish
@@ -341,6 +341,60 @@ async def test_publish_tries_again_only_what_it_could_not_make() -> None:
     outdated.clear()
     await publish.publish()
     assert shown[-1] == ["a2", "b2"]
+
+
+async def test_members_stay_published_while_the_storage_is_away_and_follow_when_it_is_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, away = 1, False
+    shown: list[list[str]] = []
+    back = asyncio.Event()
+
+    class Secrets:
+        async def secret(self, name: str, uid: str, generation: object = None) -> bytes | None:
+            if away:
+                raise errors.unavailable("etcd does not answer")
+            return None
+
+    class Objects:
+        generation = 0
+
+        async def changed(self, after: int) -> int:
+            if after < now:
+                return now
+            await asyncio.Event().wait()
+            return now
+
+        def get(self, key: str, name: str, namespace: str = "") -> Object | None:
+            return None
+
+        def list(self, key: str) -> Sequence[Object]:
+            return [{"metadata": {"name": "a", "uid": "a", "generation": now}}]
+
+    class Plane:
+        def policy(self) -> object:
+            return None
+
+        def member(self, cluster: Object, secret: bytes | None) -> str:
+            return f"a{now}"
+
+        def show(self, policy: object, members: dict[str, object]) -> None:
+            nonlocal away
+            shown.append(sorted(map(str, members.values())))
+            away = away and len(shown) < 4
+            if shown[-1] == ["a2"]:
+                back.set()
+
+    monkeypatch.setattr("onepass.controllers.publish.RETRY_SECONDS", 0.01)
+    publish = Publish(Objects(), Secrets(), Plane())  # type: ignore[arg-type]
+    await publish.publish()
+    now, away = 2, True
+    running = asyncio.create_task(publish.run())
+    async with asyncio.timeout(20):
+        await back.wait()
+    running.cancel()
+    await asyncio.wait((running,))
+    assert shown == [["a1"]] * 4 + [["a2"]]
 
 
 async def test_a_credential_is_told_for_the_state_of_its_cluster_alone(site: Site) -> None:
