@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import trustme
 from tests.e2e import ways
 from tests.e2e.conftest import BIN, Gateway, running
+from tests.machine import free_port
 from tests.programs import etcds
 from tests.programs.debian import DebianMissing
 from tests.programs.etcds import Etcd
@@ -140,6 +143,59 @@ def test_a_replica_with_another_seal_key_says_what_it_lacks(fleet: Fleet, tmp_pa
     )
     assert done.returncode == 1
     assert re.search(r"own keys in the storage cannot be opened.*--seal-key", done.stderr + done.stdout, re.DOTALL)
+
+
+def test_etcd_is_reached_by_tls_certificate_and_password(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.crt")
+    for name, leaf in (("server", authority.issue_cert("127.0.0.1")), ("client", authority.issue_cert("c.test"))):
+        leaf.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        leaf.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.crt")
+    (tmp_path / "password").write_text("s3cret\n")
+    flags = (
+        f"--cert-file={tmp_path / 'server.crt'}",
+        f"--key-file={tmp_path / 'server.key'}",
+        "--client-cert-auth",
+        f"--trusted-ca-file={tmp_path / 'ca.crt'}",
+    )
+    with etcds.running(1, flags) as [etcd]:
+        tls = ("--cacert", tmp_path / "ca.crt", "--cert", tmp_path / "client.crt", "--key", tmp_path / "client.key")
+        as_us = (*map(str, tls), f"--endpoints=https://{etcd.server}")
+        for command in (
+            ("user", "add", "root:toor"),
+            ("user", "grant-role", "root", "root"),
+            ("user", "add", "onepass:s3cret"),
+            ("role", "add", "onepass"),
+            ("role", "grant-permission", "--prefix=true", "onepass", "readwrite", "/onepass/"),
+            ("user", "grant-role", "onepass", "onepass"),
+            ("auth", "enable"),
+        ):
+            etcd.ctl(*as_us, *command)
+        with running(
+            tmp_path / "gw",
+            f"--storage=etcds://{etcd.server}",
+            f"--etcd-cafile={tmp_path / 'ca.crt'}",
+            f"--etcd-certfile={tmp_path / 'client.crt'}",
+            f"--etcd-keyfile={tmp_path / 'client.key'}",
+            "--etcd-user=onepass",
+            f"--etcd-password-file={tmp_path / 'password'}",
+        ) as gateway:
+            gateway.kubectl("create", "namespace", "kept", context="onepass")
+            assert "kept" in etcd.ctl(*as_us, "--user=root:toor", "get", "/onepass/", "--prefix", "--keys-only")
+            written = "".join(gateway.output) + log(gateway)
+            command = Path(f"/proc/{gateway.process.pid}/cmdline").read_text()
+            assert "s3cret" not in written + command
+
+
+def test_a_start_says_that_it_waits_for_etcd_and_can_be_ended(tmp_path: Path) -> None:
+    command = [str(BIN / "onepass"), "up", "--data-dir", str(tmp_path / "gw"), "--listen", f"127.0.0.1:{free_port()}"]
+    with subprocess.Popen(
+        [*command, f"--storage=etcd://127.0.0.1:{free_port()}"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("waiting for etcd at 127.0.0.1:")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=SECONDS) == 0
 
 
 @pytest.mark.parametrize("how", ["hangs", "is gone"])

@@ -46,15 +46,15 @@ class Place:
         if isinstance(self.where, Sqlite):
             return await sqlite.open_sqlite(self.where.path)
         assert self.access is not None
-        told = ""
+        told: set[str] = set()  # several servers may say different things in turns
         while True:
             try:
                 return await etcd.open_etcd(self.access, self.where.prefix, etcd.Limits(history=self.compaction))
             except Unavailable as error:
-                if str(error) != told:
-                    told = str(error)
-                    log.warning("waiting for etcd", error=told)
-                    waiting(f"waiting for {self.where} ({told})")
+                if str(error) not in told:
+                    told.add(str(error))
+                    log.warning("waiting for etcd", error=str(error))
+                    waiting(f"waiting for {self.where} ({error})")
             await asyncio.sleep(_PAUSE)
 
 
