@@ -6,7 +6,7 @@ import signal
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -161,7 +161,7 @@ def test_etcd_is_reached_by_tls_certificate_and_password(tmp_path: Path) -> None
     with etcds.running(1, flags) as [etcd]:
         tls = ("--cacert", tmp_path / "ca.crt", "--cert", tmp_path / "client.crt", "--key", tmp_path / "client.key")
         as_us = (*map(str, tls), f"--endpoints=https://{etcd.server}")
-        for command in (
+        setup: Sequence[Sequence[str]] = (
             ("user", "add", "root:toor"),
             ("user", "grant-role", "root", "root"),
             ("user", "add", "onepass:s3cret"),
@@ -169,8 +169,9 @@ def test_etcd_is_reached_by_tls_certificate_and_password(tmp_path: Path) -> None
             ("role", "grant-permission", "--prefix=true", "onepass", "readwrite", "/onepass/"),
             ("user", "grant-role", "onepass", "onepass"),
             ("auth", "enable"),
-        ):
-            etcd.ctl(*as_us, *command)
+        )
+        for each in setup:
+            etcd.ctl(*as_us, *each)
         with running(
             tmp_path / "gw",
             f"--storage=etcds://{etcd.server}",
@@ -183,8 +184,8 @@ def test_etcd_is_reached_by_tls_certificate_and_password(tmp_path: Path) -> None
             gateway.kubectl("create", "namespace", "kept", context="onepass")
             assert "kept" in etcd.ctl(*as_us, "--user=root:toor", "get", "/onepass/", "--prefix", "--keys-only")
             written = "".join(gateway.output) + log(gateway)
-            command = Path(f"/proc/{gateway.process.pid}/cmdline").read_text()
-            assert "s3cret" not in written + command
+            arguments = Path(f"/proc/{gateway.process.pid}/cmdline").read_text()
+            assert "s3cret" not in written + arguments
 
 
 def test_a_start_says_that_it_waits_for_etcd_and_can_be_ended(tmp_path: Path) -> None:
