@@ -9,15 +9,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 _A, _AAAA = 1, 28
+SERVFAIL, SILENT = "SERVFAIL", "SILENT"
 
 
 @dataclass
 class Nameserver:
-    """`zone` maps names to addresses; names that are not in it do not exist."""
+    """`zone` maps names to addresses; names that are not in it do not exist. `mood` may be SERVFAIL or SILENT."""
 
     port: int
     zone: dict[str, Sequence[str]] = field(default_factory=dict)
     asked: dict[str, int] = field(default_factory=dict)
+    mood: str = ""
 
     def answer(self, query: bytes) -> bytes:
         labels, at = [], 12
@@ -32,6 +34,8 @@ class Nameserver:
             b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 1, len(each.packed)) + each.packed for each in wanted
         )
         code = 0 if name in self.zone else 3
+        if self.mood == SERVFAIL:
+            wanted, records, code = [], b"", 2
         self.asked[name] = self.asked.get(name, 0) + 1
         return query[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, len(wanted), 0, 0) + question + records
 
@@ -51,7 +55,9 @@ def running() -> Iterator[Nameserver]:
                     query, peer = listener.recvfrom(4096)
                 except TimeoutError:
                     continue
-                listener.sendto(server.answer(query), peer)
+                answer = server.answer(query)
+                if server.mood != SILENT:
+                    listener.sendto(answer, peer)
 
         thread = threading.Thread(target=serve)
         thread.start()

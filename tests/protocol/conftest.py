@@ -25,17 +25,22 @@ def authorities() -> Authorities:
 
 @pytest.fixture
 async def start_member(authorities: Authorities) -> AsyncIterator[StartMember]:
-    """Starts members: `await start_member(alpn=("h2",), identity="127.0.0.1")`."""
+    """Starts members: `await start_member(alpn=("h2",), identity="127.0.0.1", address="127.0.0.1", port=0)`."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def start(alpn: tuple[str, ...] = ("http/1.1",), identity: str = "127.0.0.1") -> Member:
+        async def start(
+            alpn: tuple[str, ...] = ("http/1.1",),
+            identity: str = "127.0.0.1",
+            address: str = "127.0.0.1",
+            port: int = 0,
+        ) -> Member:
             context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             authorities.members.issue_cert(identity).configure_cert(context)
             authorities.clients.configure_trust(context)
             context.verify_mode = ssl.CERT_OPTIONAL
             context.set_alpn_protocols(list(alpn))
             member = Member()
-            server = await asyncio.start_server(member.serve, "127.0.0.1", 0, ssl=context)
+            server = await asyncio.start_server(member.serve, address, port, ssl=context)
             stack.callback(member.more.set)
             stack.push_async_callback(server.wait_closed)
             stack.callback(server.close)

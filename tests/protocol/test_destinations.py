@@ -83,6 +83,71 @@ async def test_a_name_that_moves_is_followed_and_one_that_is_rebound_is_refused(
     await becomes(ask, (200, "/api"))
 
 
+@pytest.mark.parametrize("alpn", [("http/1.1",), ("h2",)])
+async def test_open_streams_live_on_at_the_old_address_while_requests_go_to_the_new_one(
+    named_plane: Plane,
+    names: Nameserver,
+    ask: Ask,
+    start_member: StartMember,
+    authorities: Authorities,
+    alpn: tuple[str, ...],
+) -> None:
+    old = await start_member(alpn)
+    new = await start_member(alpn, address="127.0.0.5", port=old.port)
+    names.zone["member.test"] = ["127.0.0.1"]
+    await named_plane.members(replace(member(old.port, authorities), http2=alpn == ("h2",)))
+    await becomes(ask, (200, "/api"))
+    reader, writer = await named_plane.connect()
+    writer.write(b"GET /m/named/pods?watch=1 HTTP/1.1\r\nhost: gateway\r\n\r\n")
+    async with asyncio.timeout(DEADLINE):
+        await reader.readuntil(b"first\n")
+        names.zone["member.test"] = ["127.0.0.5"]
+        while not new.seen:
+            assert (await ask("/m/named/api")).code == 200
+        before = len(old.seen)
+        for _ in range(5):
+            assert (await ask("/m/named/api")).code == 200
+        assert len(old.seen) == before
+        old.more.set()
+        await reader.readuntil(b"last\n")
+    writer.close()
+
+
+@pytest.mark.parametrize("mood", [nameserver.SERVFAIL, nameserver.SILENT])
+async def test_a_name_server_that_is_away_takes_no_member_away(
+    named_plane: Plane, names: Nameserver, ask: Ask, start_member: StartMember, authorities: Authorities, mood: str
+) -> None:
+    there = await start_member()
+    elsewhere = await start_member(address="127.0.0.5", port=there.port)
+    names.zone["member.test"] = ["127.0.0.1"]
+    await named_plane.members(member(there.port, authorities))
+    await becomes(ask, (200, "/api"))
+    names.mood, asked = mood, names.asked["member.test"]
+    async with asyncio.timeout(DEADLINE):
+        while names.asked["member.test"] < asked + 2:
+            assert (await ask("/m/named/api")).code == 200
+            await asyncio.sleep(0.05)
+        assert (await ask("/m/named/api")).code == 200
+        if mood == nameserver.SILENT:
+            return  # Envoy waits for an answer longer than a test should
+        names.mood, names.zone["member.test"] = "", ["127.0.0.5"]
+        while not elsewhere.seen:  # it is asked again, and followed
+            assert (await ask("/m/named/api")).code == 200
+
+
+async def test_a_name_that_is_gone_is_told_and_one_that_is_back_is_found(
+    named_plane: Plane, names: Nameserver, ask: Ask, start_member: StartMember, authorities: Authorities
+) -> None:
+    there = await start_member()
+    names.zone["member.test"] = ["127.0.0.1"]
+    await named_plane.members(member(there.port, authorities))
+    await becomes(ask, (200, "/api"))
+    del names.zone["member.test"]
+    await becomes(ask, (503, 'cluster "named" is unreachable'))
+    names.zone["member.test"] = ["127.0.0.1"]
+    await becomes(ask, (200, "/api"))
+
+
 async def test_the_good_one_of_two_addresses_is_never_a_way_to_the_bad_one(
     named_plane: Plane, names: Nameserver, ask: Ask, start_member: StartMember, authorities: Authorities
 ) -> None:
