@@ -110,6 +110,7 @@ class Publish:
             secret = await self.secrets.secret(name, meta.uid(cluster), generation)
             return key, self.plane.member(cluster, secret)
         except Outdated:  # the mirror is about to tell: no credential goes to where another one was meant to
+            self._unread = True  # and where it tells nothing more, this is tried again
             return known
         except ApiError as error:  # the storage does not answer: what is published stays, and this is tried again
             log.info("cluster is not published yet", cluster=name, error=error.message)
