@@ -132,6 +132,26 @@ async def test_a_record_that_cannot_be_read_is_taken_over_after_a_lease(storage:
     assert first.leading
 
 
+@pytest.mark.parametrize(
+    ("seconds", "waits"),
+    [("1e12", 60), ('"inf"', 60), ("-1e12", 15), ("0", 15), ('"nan"', 15), ('"-inf"', 15), ("20", 20)],
+    ids=["huge", "without-end", "negative", "none", "no-number", "endlessly-negative", "longer"],
+)
+async def test_no_record_holds_the_lease_for_ever_or_makes_two_leaders(
+    storage: SqliteStorage, seconds: str, waits: int
+) -> None:
+    clock = Clock()
+    await storage.commit([Op(KEY, f'{{"holder": "x", "seconds": {seconds}}}'.encode())])
+    first, _ = replica(storage, "first", clock)
+    await first.step()
+    clock.now += waits - 1
+    await first.step()
+    assert not first.leading
+    clock.now += 1
+    await first.step()
+    assert first.leading
+
+
 async def test_work_is_done_while_it_leads_and_the_lease_is_given_up_at_the_end(storage: SqliteStorage) -> None:
     clock = Clock()
     (first, way), (second, _) = replica(storage, "first", clock), replica(storage, "second", clock)

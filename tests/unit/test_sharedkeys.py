@@ -9,12 +9,12 @@ from onepass.pki import sealkeys
 from onepass.registry import clusters
 from onepass.registry.ownkeys import OwnKeys
 from onepass.registry.sealed import OWN, Census, Resealing
-from onepass.runtime import authorities, trust
+from onepass.runtime import authorities, sharedkeys, trust
 from onepass.runtime.datadir import DataDir
 from onepass.runtime.sealer import Sealer
 from onepass.runtime.sealsources import Keys
 from onepass.runtime.settings import SettingsError
-from onepass.runtime.sharedkeys import SharedKeys
+from onepass.runtime.sharedkeys import NotShared, SharedKeys
 from onepass.storage import sqlite
 from onepass.storage.interface import Op
 from onepass.storage.sqlite import SqliteStorage
@@ -40,7 +40,7 @@ KEY = sealkeys.generate()
 
 def replica(storage: SqliteStorage, folder: Path, key: str = KEY) -> tuple[SharedKeys, DataDir]:
     data = DataDir.open(folder)
-    return SharedKeys(OwnKeys(storage, sealer(key)), data.pki, lambda: NOW), data
+    return SharedKeys(OwnKeys(storage, sealer(key), sharedkeys.known), data.pki, lambda: NOW), data
 
 
 def files(data: DataDir) -> dict[str, bytes]:
@@ -134,6 +134,59 @@ async def test_a_record_that_was_moved_is_not_taken(storage: SqliteStorage, tmp_
     with pytest.raises(SettingsError, match="cannot be opened"):
         await second.share()
     assert files(two) == {}
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xff\xfe", b"", b"client-ca.crt/../x", b"../admin.key", b"client-ca.pem", b"x.serves"]
+)
+async def test_a_record_that_no_gateway_wrote_is_passed_over(
+    storage: SqliteStorage, tmp_path: Path, name: bytes
+) -> None:
+    (first, one), (second, two) = replica(storage, tmp_path / "1"), replica(storage, tmp_path / "2")
+    trust.prepare(one, NOW)
+    await first.share()
+    await storage.commit([Op(OWN + name, b"junk")])
+    await first.share()
+    await second.share()
+    assert files(one) == files(two)
+    assert files(two).keys() == NAMES
+
+
+@pytest.mark.parametrize("gone", [NAMES, {"client-ca.crt"}, {"serving-ca.crt", "serving-ca.key"}, {"accounts.key"}])
+async def test_what_the_storage_has_lost_comes_back_from_a_replica_and_is_not_made_anew(
+    storage: SqliteStorage, tmp_path: Path, gone: set[str]
+) -> None:
+    (first, one), (second, two) = replica(storage, tmp_path / "1"), replica(storage, tmp_path / "2")
+    trust.prepare(one, NOW)
+    await first.share()
+    before = files(one)
+    await storage.commit([Op(OWN + name.encode(), None) for name in gone])
+    if gone != NAMES:
+        with pytest.raises(NotShared, match=f"has lost {sorted(gone)[0]}"):
+            await second.share()
+        assert files(two) == {}
+    await first.share()
+    await second.share()
+    assert files(one) == files(two) == before
+
+
+async def test_a_running_replica_does_not_change_its_keys_for_those_of_another_gateway(
+    storage: SqliteStorage, tmp_path: Path
+) -> None:
+    (first, one), (second, two) = replica(storage, tmp_path / "1"), replica(storage, tmp_path / "2")
+    trust.prepare(one, NOW)
+    await first.share()
+    first.begin()
+    before = files(one)
+    await storage.commit([Op(OWN + name.encode(), None) for name in NAMES])
+    trust.prepare(two, NOW)
+    await second.share()
+    with pytest.raises(SettingsError, match="another gateway now"):
+        await first.share()
+    assert files(one) == before
+    again, _ = replica(storage, tmp_path / "1")
+    await again.share()
+    assert files(one) == files(two)
 
 
 async def test_they_are_sealed_anew_with_everything_else(storage: SqliteStorage, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 They lie beside the sealed records of objects, so that they are counted and sealed anew with these.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -17,11 +17,15 @@ class OwnKeys:
 
     storage: Storage
     sealer: Sealer
+    known: Callable[[str], object]  # whether a name is that of such a file; no other record is looked at
 
     async def read(self) -> Mapping[str, bytes]:
         """By name. Raises StorageError, and SealError when one of them cannot be opened."""
-        found = (await self.storage.range(OWN)).records
-        return {each.key.removeprefix(OWN).decode(): self.sealer.unseal(each.value, each.key)[1:] for each in found}
+        named = {
+            each.key.removeprefix(OWN).decode(errors="replace"): each
+            for each in (await self.storage.range(OWN)).records
+        }
+        return {name: self.sealer.unseal(each.value, each.key)[1:] for name, each in named.items() if self.known(name)}
 
     async def add(self, files: Mapping[str, bytes]) -> bool:
         """All of them, or none and False when there is one of that name. Raises StorageError and SealError."""

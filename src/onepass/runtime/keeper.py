@@ -127,6 +127,7 @@ async def _joined(data: DataDir, shared: SharedKeys, waiting: Callable[[str], No
             await shared.share()  # before anything is made that others have
             trust.prepare(data, time.time())
             await shared.share()
+            shared.begin()
             return
         except NotShared as error:
             if str(error) != told:

@@ -23,6 +23,7 @@ from onepass.storage.interface import Conflict, Op, Record, Storage, StorageErro
 log = structlog.get_logger(__name__)
 
 KEY = b"/lease/controllers"
+_LONGEST = 60.0  # seconds that a holder may ask to be left alone for: a record that says more holds nobody up for ever
 
 Work = Callable[[], Coroutine[object, object, None]]
 
@@ -167,6 +168,8 @@ def _read(record: Record | None, usual: float) -> tuple[str, float]:
         return "", usual
     try:
         told = orjson.loads(record.value)
-        return str(told["holder"]), float(told.get("seconds", usual))
+        seconds = float(told.get("seconds", usual))
+        # Less than ours would make two leaders of a holder that renews in time; what is no number is ours as well.
+        return str(told["holder"]), min(seconds, max(usual, _LONGEST)) if seconds > usual else usual
     except (ValueError, TypeError, KeyError, AttributeError):
         return "a record that cannot be read", usual

@@ -46,6 +46,7 @@ from onepass.runtime import (
     memory,
     registration,
     sealsources,
+    sharedkeys,
     statuses,
 )
 from onepass.runtime.adminkubeconfig import AdminKubeconfig
@@ -115,7 +116,7 @@ async def _up(settings: Settings, data: DataDir, reporter: Reporter) -> None:
             return
         stack.push_async_callback(storage.close)
         sealer = sealsources.build(settings, data, await sealed.is_any(storage))
-        shared = SharedKeys(OwnKeys(storage, sealer), data.pki) if place.shared else None
+        shared = SharedKeys(OwnKeys(storage, sealer, sharedkeys.known), data.pki) if place.shared else None
         keeper = await _unless(stop, Keeper.open(data, settings, sealer, shared, reporter.waiting))
         if keeper is None:
             return

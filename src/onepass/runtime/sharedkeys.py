@@ -24,13 +24,23 @@ from onepass.storage.interface import StorageError
 log = structlog.get_logger(__name__)
 
 _PAUSE = 1.0  # seconds between tries while the storage does not answer
-_FIRST = f"{authorities.CLIENT}.crt"  # by which a gateway is told from another
+_ACCOUNTS = "accounts.key"
+# What every gateway has, and by which it is told from another.
+_FIRST = {f"{name}.{part}" for name in (authorities.CLIENT, authorities.SERVING) for part in ("crt", "key")}
+_BASE = frozenset({*_FIRST, _ACCOUNTS})
 _AUTHORITY = re.compile(rf"(?:{authorities.CLIENT}|{authorities.SERVING})(?:-\d{{1,4}})?")
 _MARKER = re.compile(rf"{authorities.SERVING}-\d{{1,4}}\.serves")
 
 
 class NotShared(Exception):
     """The keys could not be brought in step now; the text is the end of a sentence. It heals by itself."""
+
+
+def known(name: str) -> bool:
+    """Whether a file of this name is shared."""
+    stem, _, part = name.rpartition(".")
+    authority = part in ("crt", "key") and _AUTHORITY.fullmatch(stem)
+    return name == _ACCOUNTS or bool(authority or _MARKER.fullmatch(name))
 
 
 @dataclass(slots=True)
@@ -40,6 +50,11 @@ class SharedKeys:
     kept: OwnKeys
     folder: Path
     moment: Callable[[], float] = time.time
+    _begun: bool = False  # whether what we have is in use
+
+    def begin(self) -> None:
+        """From now on nobody takes our first keys for those of another gateway."""
+        self._begun = True
 
     async def share(self) -> None:
         """Bring both in step. Raises NotShared, and SettingsError for what a person must mend."""
@@ -64,14 +79,20 @@ class SharedKeys:
     async def _share(self) -> None:
         for _ in range(2):
             there, here = await self.kept.read(), _files(self.folder)
-            if there and here and there.get(_FIRST) != here.get(_FIRST):
+            if any(there[name] != here[name] for name in _BASE & there.keys() & here.keys()):
+                if self._begun:
+                    raise SettingsError("the storage has keys of another gateway now, which count after a restart only")
                 self._set_aside(here)
                 here = {}
             ours = {name: content for name, content in here.items() if name not in there}
-            if not ours or await self.kept.add(ours):
+            # The first keys of a gateway come all at once: where one is missing later, nobody may make another.
+            if not ours or not (there or here.keys() >= _BASE) or await self.kept.add(ours):
                 break
             # Another replica was faster: what it has made counts.
         there = await self.kept.read()
+        lost = _BASE - there.keys()
+        if there and lost:
+            raise NotShared(f"the storage has lost {', '.join(sorted(lost))}, which a replica that has it gives back")
         # An authority is there when its certificate is: keys come first.
         for name in sorted(there, key=lambda name: (not name.endswith(".key"), name)):
             if _files(self.folder, lone=True).get(name) != there[name]:
@@ -90,7 +111,7 @@ def _files(folder: Path, *, lone: bool = False) -> dict[str, bytes]:
     """What is to be shared: of authorities those that are whole, or with `lone` what there is of them."""
     names = {path.name for path in folder.iterdir() if path.is_file()}
     pairs = {name.rpartition(".")[0] for name in names if name.endswith((".crt", ".key"))}
-    chosen = {"accounts.key"} & names | {name for name in names if _MARKER.fullmatch(name)}
+    chosen = {_ACCOUNTS} & names | {name for name in names if _MARKER.fullmatch(name)}
     for each in filter(_AUTHORITY.fullmatch, pairs):
         both = {f"{each}.crt", f"{each}.key"}
         chosen |= both & names if lone or both <= names else set()
