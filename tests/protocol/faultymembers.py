@@ -7,6 +7,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import h2.config
 import h2.connection
@@ -20,9 +21,13 @@ _SMALL = 4096
 
 @dataclass
 class Faulty:
-    """TLS over HTTP/1.1, up to the point where `fault` begins. `arrived` counts the requests that have come so far."""
+    """TLS over HTTP/1.1, up to the point where `fault` begins. `arrived` counts the requests that have come so far.
+
+    One that `says` gives everybody the same `answer`."""
 
     fault: str
+    answer: bytes = b""
+    context: ssl.SSLContext | None = None
     port: int = 0
     arrived: int = 0
     arrival: asyncio.Event = field(default_factory=asyncio.Event)
@@ -72,6 +77,10 @@ class Faulty:
                 pass
             case "closes":
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            case "no HTTP":
+                writer.write(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n")
+            case "says":
+                writer.write(self.answer)
             case _:
                 raise AssertionError(self.fault)
         return False
@@ -81,11 +90,14 @@ class Faulty:
 
 
 @contextlib.asynccontextmanager
-async def running(fault: str, authority: trustme.CA) -> AsyncIterator[Faulty]:
-    """A member that fails so, on a port of its own."""
+async def running(
+    fault: str, authority: trustme.CA, *, context: ssl.SSLContext | None = None, port: int = 0
+) -> AsyncIterator[Faulty]:
+    """A member that fails so, on a port of its own, or on the one that is given."""
     member = Faulty(fault)
     if fault == "refuses":
         with socket.socket() as closed:
+            closed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that one that is mended may listen
             closed.bind(("127.0.0.1", 0))
             member.port = closed.getsockname()[1]
             yield member
@@ -94,10 +106,11 @@ async def running(fault: str, authority: trustme.CA) -> AsyncIterator[Faulty]:
         with black_hole() as member.port:
             yield member
         return
-    context = _context(authority)
+    context = context or served(authority)
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL)
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     listener.listen(4096)
     given = None if fault == "no TLS" else context
     server = await asyncio.start_server(member.serve, sock=listener, ssl=given, limit=_SMALL)
@@ -110,9 +123,10 @@ async def running(fault: str, authority: trustme.CA) -> AsyncIterator[Faulty]:
         await server.wait_closed()
 
 
-def _context(authority: trustme.CA) -> ssl.SSLContext:
+def served(authority: trustme.CA, ends: datetime | None = None) -> ssl.SSLContext:
+    """With a certificate for 127.0.0.1."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.issue_cert("127.0.0.1", not_after=ends).configure_cert(context)
     return context
 
 
@@ -179,7 +193,7 @@ class Generous:
 
 @contextlib.asynccontextmanager
 async def generous(authority: trustme.CA) -> AsyncIterator[tuple[Generous, int]]:
-    member, context = Generous(), _context(authority)
+    member, context = Generous(), served(authority)
     context.set_alpn_protocols(["h2"])
     server = await asyncio.start_server(member.serve, "127.0.0.1", 0, ssl=context)
     try:

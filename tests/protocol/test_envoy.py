@@ -222,7 +222,7 @@ async def test_the_prober_reaches_members_by_a_socket_of_its_own(
     plane: Plane, start_member: StartMember, authorities: Authorities
 ) -> None:
     member = await start_member()
-    member.forges = replies.UNKNOWN_MEMBER  # which is for Envoy alone to say
+    member.forges = replies.WHY  # which is for Envoy alone to say
     await plane.members(
         replace(dataplane.described(member, authorities), credential=replace(dataplane.x509(authorities), token="t"))
     )
@@ -232,9 +232,9 @@ async def test_the_prober_reaches_members_by_a_socket_of_its_own(
     async with httpx2.AsyncClient(transport=transport, base_url="http://probe") as client:
         answer = await client.get("/version", headers={"x-onepass-member": "member/prod", "host": "prod.example"})
         assert answer.status_code == 200
-        assert replies.UNKNOWN_MEMBER not in answer.headers
+        assert replies.WHY not in answer.headers
         unknown = await client.get("/version", headers={"x-onepass-member": "member/none"})
-        assert (unknown.status_code, unknown.headers[replies.UNKNOWN_MEMBER]) == (503, "true")
+        assert (unknown.status_code, unknown.headers[replies.WHY]) == (503, replies.NOT_PUBLISHED)
     (seen,) = member.seen
     assert seen.peer == "onepass-gateway"
     assert seen.headers["authorization"] == "Bearer t"

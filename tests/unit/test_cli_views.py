@@ -98,13 +98,18 @@ CLUSTER: Object = {
     },
     "status": {
         "healthy": False,
-        "conditions": [{"type": "Ready", "status": "False", "message": "the [red]member[/] refuses"}],
+        "conditions": [
+            {"type": "Ready", "status": "False", "reason": "[b]No", "message": "the [red]member[/] refuses"}
+        ],
     },
 }
 
 
 def test_a_cluster_is_one_row() -> None:
-    assert clusterviews.rows([CLUSTER], NOW) == [("prod", "eks", "https://p", "[red]unhealthy[/]", "", "", "1h")]
+    health = r"[red]unhealthy[/]: \[b]No"
+    assert clusterviews.rows([CLUSTER], NOW) == [("prod", "eks", "https://p", health, "", "", "1h")]
+    assert clusterviews.advice([{}, CLUSTER]).endswith("onepass cluster show prod")
+    assert not clusterviews.advice([{"metadata": {"name": "new"}}])
 
 
 def test_a_cluster_that_nobody_looked_at_is_not_called_unhealthy() -> None:

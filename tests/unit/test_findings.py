@@ -50,6 +50,8 @@ def version(text: object) -> bytes:
         (500, b'{"message":"etcd"}', "True Connected, Unknown Failing, False Failing"),
         (500, b'{"message":{}}', "True Connected, Unknown Failing, False Failing"),
         (503, b"", "False Failing, Unknown Failing, False Failing"),
+        (302, b"", "True Connected, Unknown Redirects, False Redirects"),
+        (404, b"", "True Connected, Unknown Failing, False Failing"),
     ],
 )
 def test_an_answer_becomes_conditions(code: int, body: bytes, told: str) -> None:
@@ -58,6 +60,24 @@ def test_an_answer_becomes_conditions(code: int, body: bytes, told: str) -> None
     assert standing_of(status) == dict(zip(("Reachable", "Authorized", "Ready"), told.split(", "), strict=True))
     assert status["healthy"] is finding.healthy is told.endswith("True Ready")
     assert status["alpn"] == "h2"
+
+
+@pytest.mark.parametrize(
+    ("why", "reachable"),
+    [("ConnectionRefused", False), ("TLSFailed", False), ("NotHTTP", True), ("BrokenOff", True), ("NoAnswer", True)],
+)
+def test_what_envoy_says_itself_is_no_answer_of_the_member(why: str, reachable: bool) -> None:
+    finding = findings.verdict(Answer(502, b'{"message":"the member is so"}', why), "h2", 0)
+    assert (finding.reason, finding.reachable, finding.healthy) == (why, reachable, False)
+    assert finding.message.startswith("the member is so")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(ConnectionResetError("cut"), "BrokenOff"), (TimeoutError(), "NoAnswer")], ids=["cut", "late"]
+)
+def test_a_member_that_does_not_answer_in_full_is_there(error: OSError, reason: str) -> None:
+    finding = findings.unanswered(error, "h2", 10.0)
+    assert (finding.reason, finding.reachable, finding.healthy) == (reason, True, False)
 
 
 def test_a_member_that_cannot_be_asked_has_not_said_that_it_refuses_the_credential() -> None:
@@ -76,7 +96,7 @@ def test_a_member_without_a_credential_takes_none() -> None:
 
 
 def test_a_member_that_envoy_does_not_know_is_there_all_the_same() -> None:
-    status = findings.applied(cluster(), {}, findings.verdict(Answer(503, b"", unknown=True), "h2", 0), 0.0)
+    status = findings.applied(cluster(), {}, findings.verdict(Answer(503, b"", "NotPublished"), "h2", 0), 0.0)
     assert standing_of(status)["Reachable"] == "True Connected"
     assert standing_of(status)["Ready"] == "False NotPublished"
 
@@ -85,7 +105,7 @@ def test_what_a_member_says_is_cut_before_it_becomes_a_sentence() -> None:
     body = json.dumps({"message": "a\nb\u001b[31m" + "x" * 10_000}).encode()
     message = findings.verdict(Answer(500, body), "h2", 0).message
     assert message.startswith("/version answered 500 ab[31mx")
-    assert len(message) < 250
+    assert len(message) < 300
 
 
 def test_the_same_finding_changes_nothing_and_a_transition_moves_its_time() -> None:

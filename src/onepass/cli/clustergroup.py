@@ -177,6 +177,8 @@ def list_(
         output.items(format, clusters)
     elif clusters:
         output.table(clusterviews.COLUMNS, clusterviews.rows(clusters, datetime.now(UTC)))
+        if told := clusterviews.advice(clusters):
+            output.note(told)
     else:
         output.say("No cluster yet. Register one: onepass cluster add NAME --kubeconfig FILE")
 

@@ -20,6 +20,7 @@ class Health:
     known: bool
     healthy: bool
     why: str
+    reason: str = ""  # in a word
 
 
 def access(cluster: Object) -> Object:
@@ -58,7 +59,7 @@ def health(cluster: Object) -> Health:
     healthy = meta.section(cluster, "status").get("healthy") is True
     if ready is None:
         return Health(healthy, healthy, "")
-    return Health(True, healthy, meta.text(ready, "message"))
+    return Health(True, healthy, meta.text(ready, "message"), meta.text(ready, "reason"))
 
 
 def age(obj: Object, now: datetime) -> str:
@@ -71,6 +72,17 @@ def _health(cluster: Object) -> str:
     if not found.known:
         return "[yellow]not probed yet[/]"
     return "[green]healthy[/]" if found.healthy else "[red]unhealthy[/]"
+
+
+def _health_and_reason(cluster: Object) -> str:
+    found = health(cluster)
+    return _health(cluster) + (f": {safe(found.reason)}" if not found.healthy and found.reason else "")
+
+
+def advice(clusters: Sequence[Object]) -> str:
+    """A sentence below a list, when some cluster in it is unhealthy."""
+    unwell = [meta.name(each) for each in clusters if (found := health(each)).known and not found.healthy]
+    return f"What is wrong, and what to do: onepass cluster show {safe(unwell[0])}" if unwell else ""
 
 
 def _nodes(cluster: Object) -> str:
@@ -93,7 +105,7 @@ def rows(clusters: Sequence[Object], now: datetime) -> list[tuple[str, ...]]:
                 safe(meta.name(cluster)),
                 safe(meta.text(spec, "provider")),
                 safe(meta.text(access(cluster), "endpoint")),
-                _health(cluster),
+                _health_and_reason(cluster),
                 safe(meta.text(meta.section(cluster, "status"), "version")),
                 _nodes(cluster),
                 age(cluster, now),

@@ -12,6 +12,7 @@ from onepass.api import meta
 from onepass.api.meta import JSON, Object
 from onepass.controllers import conditions
 from onepass.controllers.conditions import Condition
+from onepass.gateway import replies
 from onepass.registry import credentials
 
 FAILURES = 3  # bad looks in a row before a member that was healthy is told to be unhealthy
@@ -22,17 +23,25 @@ _LATENCY_FACTOR, _LATENCY_LEAST = 2, 10  # told anew when it has changed by both
 _WEIGHT = 0.25  # of the newest latency in the average
 _LONGEST_TEXT = 200  # of what a member says, as far as it is worth a place in a sentence
 _LONGEST_VERSION = 64
+_CONNECTED = ("BrokenOff", "NoAnswer", "NoCredential", "NotHTTP", "Overloaded")  # Envoy's words for who is there
+_CHECK = "check that the endpoint is the API server's own, with its port and path"
+_LOOK = "see what its API server logs, and whatever stands before it"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back through Envoy. `unknown` says that Envoy has not heard of the member yet, `nobody` that there is
-    no Envoy: neither says anything of the member."""
+    """What came back through Envoy, or from Envoy itself, when it says `why`. `nobody` says that there is none: that
+    says nothing of the member."""
 
     code: int
     body: bytes
-    unknown: bool = False
+    why: str = ""
     nobody: bool = False
+
+    @property
+    def unknown(self) -> bool:
+        """Envoy has not heard of the member yet."""
+        return self.why == replies.NOT_PUBLISHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +117,22 @@ def verdict(answer: Answer, alpn: str, latency_ms: int) -> Finding:
     def bad(reason: str, message: str, *, reachable: bool = True, authorized: bool | None = None) -> Finding:
         return Finding(reachable, False, reason, message, alpn=alpn, authorized=authorized)
 
+    said = printable(meta.text(parsed(answer.body), "message"))
     if answer.unknown:
-        return bad("NotPublished", "the data plane does not know the member; the log of the gateway says why")
+        return bad(answer.why, "the data plane does not know the member; the log of the gateway says why")
+    if answer.why:
+        advice = f"; {_LOOK}" if answer.why in ("BrokenOff", "NoAnswer") else ""
+        return bad(answer.why, f"{said}{advice}", reachable=answer.why in _CONNECTED)
     if answer.code == 200:
         version = meta.text(parsed(answer.body), "gitVersion")
         if version and len(version) <= _LONGEST_VERSION and version.isprintable():
             return Finding(True, True, "Ready", "the member answers", version, alpn, latency_ms, authorized=True)
-        return bad("NotKubernetes", "/version did not answer as a kube-apiserver does")
+        return bad("NotKubernetes", f"/version did not answer as a kube-apiserver does; {_CHECK}")
     if answer.code == 401:
         return bad(
             "Unauthorized",
-            "the member refuses the stored credential; give the gateway a new one: onepass cluster rotate",
+            "the member refuses the stored credential; give the gateway a new one: onepass cluster rotate NAME "
+            "--kubeconfig FILE",
             authorized=False,
         )
     if answer.code == 403:
@@ -127,9 +141,19 @@ def verdict(answer: Answer, alpn: str, latency_ms: int) -> Finding:
             "the stored credential may not read /version; give it system:discovery",
             authorized=False,
         )
-    why = printable(meta.text(parsed(answer.body), "message"))
-    sentence = f"/version answered {answer.code} {why}".strip()
+    if 300 <= answer.code < 400:
+        return bad("Redirects", f"/version answered {answer.code}, a redirect, which is not followed; {_CHECK}")
+    what_to_do = _LOOK if answer.code >= 500 or answer.code == 429 else _CHECK
+    sentence = f"{f'/version answered {answer.code} {said}'.strip()}; {what_to_do}"
     return bad("Failing", sentence, reachable=answer.code not in (502, 503, 504))
+
+
+def unanswered(error: OSError, alpn: str, seconds: float) -> Finding:
+    """Of a member that a handshake has just succeeded with, and that broke off, or said too little in so long."""
+    broken = isinstance(error, ConnectionError)
+    why = "it broke off within its answer" if broken else f"nothing complete within {seconds:.0f} s"
+    message = f"the member accepts connections but does not answer: {why}; {_LOOK}"
+    return Finding(True, False, "BrokenOff" if broken else "NoAnswer", message, alpn=alpn)
 
 
 def applied(cluster: Object, status: Object, finding: Finding, now: float) -> Object:

@@ -39,6 +39,14 @@ UNHEALTHY_SECONDS = (1.0, 60.0)  # the first and the longest pause of a member t
 NODES_SECONDS = 900.0  # between two counts of its nodes
 _PUBLISH_SECONDS = 5.0  # how long Envoy may take to learn of a new member
 _JSON = "application/json"
+_SERVER_NAME = "set serverName to a name that it is for"
+# By X509_V_ERR_* of OpenSSL (x509_vfy.h): not valid yet, ended, for another host, for another address.
+_CERTIFICATE_ADVICE = {
+    9: "check the clocks of the member and of the gateway",
+    10: "renew it, or the authority in caBundle, whichever has ended",
+    62: _SERVER_NAME,
+    64: _SERVER_NAME,
+}
 _NODES = "/api/v1/nodes?limit=1"
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
@@ -152,14 +160,16 @@ def unreachable(peer: Peer, error: BaseException) -> Finding:
         case ConnectionRefusedError():
             told = ("ConnectionRefused", f"nothing listens on {where}; check the endpoint and that the server runs")
         case ssl.SSLCertVerificationError():
+            advice = _CERTIFICATE_ADVICE.get(error.verify_code, "check caBundle")
             told = (
                 "CertificateInvalid",
-                f"the certificate of {where} is not trusted: {error.verify_message}; check caBundle and serverName",
+                f"the certificate of {where} is not trusted: {error.verify_message}; {advice}",
             )
         case ssl.SSLError():
-            told = ("TLSFailed", f"{where} does not speak TLS as expected: {error.reason or error}")
+            why = error.reason or error
+            told = ("TLSFailed", f"{where} does not speak TLS as expected: {why}; check the endpoint and its port")
         case _:
-            told = ("Unreachable", f"{where} cannot be reached: {error}")
+            told = ("Unreachable", f"{where} cannot be reached: {error}; check the endpoint and the way there")
     return Finding(False, False, *told)
 
 
@@ -257,9 +267,7 @@ class Probe:
                 async with asyncio.timeout(REQUEST_SECONDS):
                     answer = await self.ask(meta.name(cluster), "/version", _JSON)
             except (OSError, TimeoutError) as error:
-                why = str(error) or f"nothing within {REQUEST_SECONDS:.0f} s"
-                message = f"the member accepts connections but does not answer: {why}"
-                return Finding(True, False, "NoAnswer", message, alpn=alpn)
+                return findings.unanswered(error, alpn, REQUEST_SECONDS)
             late = asyncio.get_running_loop().time() > deadline
             if not (answer.unknown or answer.nobody) or (answer.unknown and late):
                 return findings.verdict(answer, alpn, round((time.perf_counter() - began) * 1000))

@@ -138,10 +138,12 @@ def _websocket_token() -> http_connection_manager_pb2.HttpFilter:
 
 
 def _answers() -> http_connection_manager_pb2.HttpFilter:
-    """Skipped for the answers that need no look: all but redirects and changes of protocol."""
+    """Skipped for the answers that need no look: all but redirects, changes of protocol and 401."""
     status = status_code_input_pb2.HttpResponseStatusCodeClassMatchInput()
     classes = [_matches("class", status, string_pb2.StringMatcher(exact=name)) for name in ("1xx", "3xx")]
-    either = _Predicate(or_matcher=_Predicate.PredicateList(predicate=classes))
+    code = status_code_input_pb2.HttpResponseStatusCodeMatchInput()
+    codes = [_matches("code", code, string_pb2.StringMatcher(exact="401"))]
+    either = _Predicate(or_matcher=_Predicate.PredicateList(predicate=[*classes, *codes]))
     return _only_when(either, ANSWERS, script("answers"))
 
 

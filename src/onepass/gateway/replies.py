@@ -14,10 +14,12 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 
 from onepass.gateway import destinationguard, proto
 
-UNKNOWN_MEMBER = "x-onepass-unknown-member"  # on the probe listener: Envoy has not heard of that member (yet)
+# On the probe listener: that Envoy answers by itself, and why; one of the words below. No member can set it.
+WHY = "x-onepass-why"
+NOT_PUBLISHED = "NotPublished"  # Envoy has not heard of that member (yet)
 
 _Mapper = http_connection_manager_pb2.ResponseMapper
-_WHY = "%UPSTREAM_TRANSPORT_FAILURE_REASON%"
+_TOLD_BY_ENVOY = "%UPSTREAM_TRANSPORT_FAILURE_REASON%"
 _DETAILS = "%RESPONSE_CODE_DETAILS%"
 _NO_ANSWER = "response.code_details.startsWith('upstream_reset_before_response_started')"
 _WHY_NOT = "upstream.transport_failure_reason"
@@ -29,12 +31,14 @@ _PROXY = "%CLUSTER_METADATA(onepass:proxy)%"
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
-    """One row. `when` is CEL, `message` may use Envoy's command operators, `code` 0 keeps the code."""
+    """One row. `when` is CEL, `message` may use Envoy's command operators, `code` 0 keeps the code. `why` is told to
+    the prober."""
 
     when: str
     code: int
     reason: str
     message: str
+    why: str = "GatewayFailed"
     again: int = 0  # seconds after which clients may ask again, and client-go does
 
 
@@ -42,11 +46,20 @@ def _unreachable(cluster: str) -> Sequence[_Reply]:
     """Why a member did not answer; `cluster` is how the sentence calls it."""
     return (
         _Reply(
+            f"{_FAILED}.contains('certificate has expired')",
+            503,
+            "ServiceUnavailable",
+            f"{cluster} shows a certificate that has ended; an administrator must renew it, or the authority in its "
+            "caBundle",
+            "CertificateInvalid",
+        ),
+        _Reply(
             f"{_FAILED}.contains('CERTIFICATE_VERIFY_FAILED')",
             503,
             "ServiceUnavailable",
             f"{cluster} shows a certificate that is not trusted; an administrator must check its caBundle and "
-            f"serverName ({_WHY})",
+            f"serverName ({_TOLD_BY_ENVOY})",
+            "CertificateInvalid",
         ),
         _Reply(
             f"{_PROXIED} && {_NO_ANSWER} && response.code_details.contains('connection_failure') "
@@ -54,73 +67,92 @@ def _unreachable(cluster: str) -> Sequence[_Reply]:
             503,
             "ServiceUnavailable",
             f"{cluster} is unreachable: its proxy {_PROXY} does not answer, or refuses to lead there",
+            "ProxyUnreachable",
         ),
         _Reply(
             f"{_PROXIED} && {_NO_ANSWER} && response.code_details.contains('connection_timeout')",
             503,
             "ServiceUnavailable",
             f"{cluster} is unreachable: no connection through its proxy {_PROXY} within 5 seconds",
+            "Timeout",
         ),
         _Reply(
             f"{_PROXIED} && response.code_details == 'no_healthy_upstream'",
             503,
             "ServiceUnavailable",
             f"{cluster} is unreachable: the last attempts to connect to it through its proxy {_PROXY} all failed",
+            "ProxyUnreachable",
         ),
         _Reply(
             f"{_FAILED}.contains('TLS_error')",
             503,
             "ServiceUnavailable",
             f"{cluster} is reached, but the TLS handshake with it fails; an administrator must check its endpoint and "
-            f"client certificate ({_WHY})",
+            f"client certificate ({_TOLD_BY_ENVOY})",
+            "TLSFailed",
         ),
         _Reply(
             f"{_FAILED}.contains('Connection refused')",
             503,
             "ServiceUnavailable",
             f"{cluster} is unreachable: nothing listens at its endpoint",
+            "ConnectionRefused",
         ),
         _Reply(
             f"{_NO_ANSWER} && response.code_details.contains('connection_timeout')",
             503,
             "ServiceUnavailable",
             f"{cluster} is unreachable: no connection within 5 seconds",
+            "Timeout",
         ),
         _Reply(
             f"{_NO_ANSWER} && response.code_details.contains('connection_failure')",
             503,
             "ServiceUnavailable",
-            f"{cluster} is unreachable ({_WHY})",
+            f"{cluster} is unreachable ({_TOLD_BY_ENVOY})",
+            "Unreachable",
         ),
         _Reply(
             f"{_NO_ANSWER} && response.code_details.contains('overflow')",
             503,
             "ServiceUnavailable",
             f"too many requests to {cluster} are waiting already; try again later",
+            "Overloaded",
+        ),
+        _Reply(
+            f"{_NO_ANSWER} && response.code_details.contains('protocol_error')",
+            502,
+            "BadGateway",
+            f"{cluster} does not speak HTTP as it should; an administrator must check its endpoint",
+            "NotHTTP",
         ),
         _Reply(
             _NO_ANSWER,
             502,
             "BadGateway",
             f"{cluster} broke off the connection before it answered; whether it carried out the request is not known",
+            "BrokenOff",
         ),
         _Reply(
             "response.code_details == 'no_healthy_upstream'",
             503,
             "ServiceUnavailable",
             f"{cluster} is unreachable: its name does not resolve, or the last attempts to connect to it all failed",
+            "Unreachable",
         ),
         _Reply(
             f"response.code_details.startsWith('{destinationguard.DETAILS}')",
             503,
             "ServiceUnavailable",
             f"{cluster} is unreachable: its name leads to an address where no member may be",
+            "EndpointForbidden",
         ),
         _Reply(
             "response.code_details == 'cluster_not_found'",
             503,
             "ServiceUnavailable",
             f"{cluster} is being set up; try again in a moment. If it stays so, its conditions say why",
+            NOT_PUBLISHED,
             again=1,
         ),
         _Reply(
@@ -128,6 +160,7 @@ def _unreachable(cluster: str) -> Sequence[_Reply]:
             503,
             "ServiceUnavailable",
             f"the credential for {cluster} is not there yet; try again in a moment",
+            "NoCredential",
             again=1,
         ),
         _Reply(
@@ -135,6 +168,7 @@ def _unreachable(cluster: str) -> Sequence[_Reply]:
             504,
             "Timeout",
             f"{cluster} did not answer in time",
+            "NoAnswer",
         ),
     )
 
@@ -200,12 +234,10 @@ def of_gateway() -> http_connection_manager_pb2.LocalReplyConfig:
 
 def of_probe() -> http_connection_manager_pb2.LocalReplyConfig:
     """For the prober, which knows whom it asked."""
-    unknown = base_pb2.HeaderValueOption(header=base_pb2.HeaderValue(key=UNKNOWN_MEMBER, value="true"))
     mappers = []
     for reply in (*_unreachable("the member"), *_REFUSED):
         mapper = _mapper(reply, reply.when)
-        if "cluster_not_found" in reply.when:
-            mapper.headers_to_add.append(unknown)
+        mapper.headers_to_add.append(base_pb2.HeaderValueOption(header=base_pb2.HeaderValue(key=WHY, value=reply.why)))
         mappers.append(mapper)
     return http_connection_manager_pb2.LocalReplyConfig(mappers=mappers)
 

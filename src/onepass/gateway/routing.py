@@ -67,7 +67,7 @@ def of_probe() -> route_pb2.RouteConfiguration:
         match=_Match(prefix="/"),
         route=_Action(cluster_header=MEMBER, timeout=proto.seconds(15)),
         request_headers_to_remove=[MEMBER],
-        response_headers_to_remove=[replies.UNKNOWN_MEMBER],
+        response_headers_to_remove=[replies.WHY],
     )
     return _configuration("probe", route)
 

@@ -156,7 +156,7 @@ class Asker:
     async def _send(self, method: str, name: str, path: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         target = self.current.get().targets.get(name)
         if target is None:
-            return Answer(503, b"", unknown=True)
+            return Answer(503, b"", replies.NOT_PUBLISHED)
         sent = {routing.MEMBER: f"member/{name}", "host": target.authority, "accept-encoding": "identity", **headers}
         url = f"http://envoy{target.prefix}{path}"
         try:
@@ -164,9 +164,11 @@ class Asker:
                 content = await _bounded(answer)
         except httpx2.ConnectError:
             return Answer(503, b"", nobody=True)
+        except httpx2.TimeoutException as error:
+            raise TimeoutError from error
         except httpx2.HTTPError as error:
-            raise OSError(str(error) or type(error).__name__) from error
-        return Answer(answer.status_code, content, replies.UNKNOWN_MEMBER in answer.headers)
+            raise ConnectionResetError("broke off within its answer") from error
+        return Answer(answer.status_code, content, answer.headers.get(replies.WHY, ""))
 
 
 async def _bounded(answer: httpx2.Response) -> bytes:
