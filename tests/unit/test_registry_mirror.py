@@ -4,12 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from onepass.api import meta
+from onepass.api.errors import ApiError
 from onepass.api.meta import Object
-from onepass.registry import namespaces, serviceaccounts
+from onepass.registry import namespaces, selection, serviceaccounts
 from onepass.registry.mirror import Mirror
 from onepass.registry.store import Store, Write
-from onepass.storage.interface import Storage
+from onepass.storage.interface import Op, Storage
 
 SPACES, ACCOUNTS = "namespaces", "serviceaccounts"
 
@@ -85,3 +88,27 @@ async def test_a_list_that_has_not_changed_is_the_same_one(storage: Storage, wri
 async def test_a_mirror_of_nothing_is_synced() -> None:
     async with asyncio.timeout(10):
         await Mirror({}).synced()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"{", b"\xff", b"[]", b"5", b"{}", b'{"metadata": 5}', b'{"metadata": {}}', b'{"metadata": {"name": "other"}}'],
+    ids=["cut", "bytes", "list", "number", "empty", "no-metadata", "no-name", "name-of-another"],
+)
+async def test_what_no_gateway_wrote_is_passed_over_and_stops_nothing(
+    storage: Storage, write: Write, value: bytes
+) -> None:
+    kinds, key = stores(storage), b"/registry/core/namespaces/"
+    await kinds[SPACES].create("", named("a"), write)
+    await storage.commit([Op(key + b"b", value), Op(key + b"\xff", value)])
+    mirror = Mirror(kinds)
+    async with running(mirror):
+        await until_quiet(mirror, ["a"])
+        await storage.commit([Op(key + b"a", value)])  # nothing is granted any more by what cannot be read
+        await until_quiet(mirror, [])
+        await kinds[SPACES].create("", named("c"), write)
+        await until_quiet(mirror, ["c"])
+    assert [meta.name(obj) for obj in (await kinds[SPACES].list("", selection.EVERYTHING)).items] == ["c"]
+    with pytest.raises(ApiError, match="namespaces/b cannot be read") as refused:
+        await kinds[SPACES].get("", "b")
+    assert refused.value.code == 500

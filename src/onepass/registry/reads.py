@@ -106,8 +106,8 @@ async def page(storage: Storage, prefix: bytes, selection: Selection, asked: Ask
         revision = found.revision
         for index, record in enumerate(found.records):
             last = record.key.removeprefix(prefix)
-            obj = records.decode(record)
-            if selection.matches(obj):
+            obj = records.readable(record)
+            if obj is not None and selection.matches(obj):
                 items.append(obj)
             left = found.remaining + len(found.records) - index - 1
             if asked.limit and len(items) == asked.limit and left:
@@ -180,8 +180,8 @@ def _event(change: Change, selection: Selection) -> Event | None:
 def _selected(record: Record | None, selection: Selection, revision: int) -> Object | None:
     if record is None:
         return None
-    obj = records.decode(record, revision)
-    return obj if selection.matches(obj) else None
+    obj = records.readable(record, revision)
+    return obj if obj is not None and selection.matches(obj) else None
 
 
 def bookmark(resource: Resource, revision: int, annotations: dict[str, str]) -> Event:

@@ -4,10 +4,13 @@ import base64
 import binascii
 
 import orjson
+import structlog
 
 from onepass.api import errors, meta
 from onepass.api.meta import Object, Resource
 from onepass.storage.interface import Record
+
+log = structlog.get_logger(__name__)
 
 _TOKEN_VERSION = "meta.k8s.io/v1"  # noqa: S105 - the version that continue tokens carry, not a secret
 
@@ -27,10 +30,34 @@ def encode(obj: Object) -> bytes:
 
 
 def decode(record: Record, revision: int = 0) -> Object:
-    """The object in a record, at the revision of the record or at a later one, such as that of its deletion."""
-    obj: Object = orjson.loads(record.value)
-    meta.section(obj, "metadata")["resourceVersion"] = str(revision or record.modified)
+    """The object in a record, at the revision of the record or at a later one, such as that of its deletion.
+
+    Raises internal for what is no object, or another than its key says: the database may have been written by others.
+    """
+    try:
+        obj = orjson.loads(record.value)
+    except ValueError:
+        obj = None
+    metadata = obj.get("metadata") if isinstance(obj, dict) else None
+    if not isinstance(obj, dict) or not isinstance(metadata, dict) or not record.key.endswith(_ending(obj)):
+        raise errors.internal(f"what is stored under {record.key.decode(errors='replace')} cannot be read")
+    metadata["resourceVersion"] = str(revision or record.modified)
     return obj
+
+
+def readable(record: Record, revision: int = 0) -> Object | None:
+    """As `decode`, and None with a line in the log for what cannot be read: the other objects are still to be had."""
+    try:
+        return decode(record, revision)
+    except errors.ApiError as error:
+        log.error("a record is passed over", error=error.message)  # noqa: TRY400 - a traceback would show its content
+        return None
+
+
+def _ending(obj: Object) -> bytes:
+    """What the key of an object ends with."""
+    namespace, name = meta.namespace(obj), meta.name(obj)
+    return (f"/{namespace}/{name}" if namespace else f"/{name}").encode() if name else b"?"
 
 
 def token(revision: int, after: bytes) -> str:

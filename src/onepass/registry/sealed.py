@@ -63,8 +63,8 @@ class Records:
             stored, record = await self.storage.get(key), await self.storage.get(_ROOT + key)
             if record is None or stored is None:
                 return None
-            obj = records.decode(stored)
-            if meta.uid(obj) != uid:
+            obj = records.readable(stored)
+            if obj is None or meta.uid(obj) != uid:
                 raise Damaged("it belongs to another object of that name")
             if generation is not None and meta.section(obj, "metadata").get("generation") != generation:
                 raise Outdated("its object has changed meanwhile")
@@ -179,9 +179,10 @@ class Resealing:
             except SealError:
                 return None
         stored = await self.storage.get(record.key.removeprefix(_ROOT))
-        if stored is None:
+        obj = records.readable(stored) if stored is not None else None
+        if obj is None:
             return None
-        obj, found = records.decode(stored), Records(self.storage, self.keys, self.strategy.bound)
+        found = Records(self.storage, self.keys, self.strategy.bound)
         try:
             sealed = self.keys.seal(found.unsealed(record, obj), found.context(record.key, obj))
         except SealError:
