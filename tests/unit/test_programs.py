@@ -80,10 +80,14 @@ class Site:
         await Statuses(self.store).write("prod", meta.uid(stored), applied)
 
     async def told(self) -> tuple[str, str]:
+        found = await self.condition()
+        return str(found["status"]), str(found["reason"])
+
+    async def condition(self) -> Object:
         listed = meta.section(await self.store.get("", "prod"), "status").get("conditions")
         every = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
         (found,) = [each for each in every if each["type"] == "CredentialValid"]
-        return str(found["status"]), str(found["reason"])
+        return found
 
 
 @pytest.fixture
@@ -93,15 +97,16 @@ async def site(storage: Storage, write: Write) -> AsyncGenerator[Site]:
 
 
 @asynccontextmanager
-async def made(storage: Storage, write: Write) -> AsyncGenerator[Site]:
-    store = Store(storage, clusters.strategy(plugins=(PLUGIN,)), sealer=Sealer([Keys("test", sealkeys.generate)]))
+async def made(storage: Storage, write: Write, *sources: Keys) -> AsyncGenerator[Site]:
+    sealer = Sealer(sources or [Keys("test", sealkeys.generate)])
+    store = Store(storage, clusters.strategy(plugins=(PLUGIN,)), sealer=sealer)
     mirror = Mirror({CLUSTERS: store})
     await store.create("", cluster(), write)
 
     async def ask(obj: Object, since: float) -> Issued:
         return await it.ask(obj, since)
 
-    it = Site(store, mirror, Programs(mirror, Statuses(store), ask, lambda: it.now))
+    it = Site(store, mirror, Programs(mirror, store, Statuses(store), ask, lambda: it.now))
     async with running(mirror):
         yield it
 
@@ -125,6 +130,26 @@ async def test_after_another_start_what_is_stored_stays_in_use(site: Site) -> No
     after = await site.store.get("", "prod")
     assert meta.section(after, "spec") == meta.section(before, "spec")
     assert await site.told() == ("True", "ProgramFails")
+
+
+async def test_an_answer_whose_key_is_lost_is_told_beside_the_program_that_fails(
+    storage: Storage, write: Write
+) -> None:
+    keys = [sealkeys.generate()]
+    source = Keys("test", lambda: keys[0])
+    async with made(storage, write, source) as site:
+        await site.step()
+        site.programs._answers.clear()
+        kept = keys[0]
+        for text, status in ((sealkeys.generate(), "False"), (kept, "True")):
+            keys[0] = text
+            source.look()
+            site.answers = [PluginRefused("did not end within 30 s")]
+            await site.step()
+            found = await site.condition()
+            assert (found["status"], found["reason"]) == (status, "ProgramFails")
+            assert "did not end within 30 s" in str(found["message"])
+            assert ("what it answered before cannot be opened: it is sealed" in str(found["message"])) == (text != kept)
 
 
 async def test_before_the_first_answer_there_is_nothing_to_use(site: Site) -> None:

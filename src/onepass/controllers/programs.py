@@ -22,7 +22,7 @@ from onepass.controllers.conditions import Condition
 from onepass.controllers.loop import Loop, backoff
 from onepass.controllers.probe import CLUSTERS
 from onepass.controllers.refusals import Patience
-from onepass.controllers.rotate import CONDITION, RETRY_SECONDS, Clusters
+from onepass.controllers.rotate import CONDITION, RETRY_SECONDS, Clusters, Secrets
 from onepass.pki import lifetimes
 from onepass.pki.execcredential import Issued, PluginRefused
 from onepass.registry import credentials
@@ -58,6 +58,7 @@ class Programs:
     """The controller."""
 
     objects: feed.Objects
+    secrets: Secrets
     clusters: Clusters
     ask: Run
     clock: Callable[[], float] = time.time
@@ -138,8 +139,12 @@ class Programs:
         why = error.message if isinstance(error, ApiError) else str(error)
         log.warning("a credential program gives no credential", cluster=name, error=why)
         # What was answered before stays in use until it ends: the prober sees when the member refuses it.
-        has = credentials.answered(cluster)
-        await self._tell(cluster, Condition(CONDITION, has, "ProgramFails", f"the credential program {why}"))
+        has, told = credentials.answered(cluster), f"the credential program {why}"
+        try:
+            await self.secrets.secret(name, meta.uid(cluster))
+        except ValueError as closed:
+            has, told = False, f"{told}; what it answered before cannot be opened: {closed}"
+        await self._tell(cluster, Condition(CONDITION, has, "ProgramFails", told))
         self._failures[name] = self._failures.get(name, 0) + 1
         return backoff(*RETRY_SECONDS, self._failures[name]) * random.uniform(0.75, 1.25)  # noqa: S311
 

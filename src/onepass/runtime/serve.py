@@ -288,7 +288,7 @@ class Server:
         """What one replica does for all, each made anew where this one begins to."""
         requests, members = status[certificatesigningrequests.RESOURCE.key], status[clusters.RESOURCE.key]
         names, ends = certificatesigningrequests.names, certificatesigningrequests.ends
-        run = Runner(self.settings.exec_plugins).run
+        run, secrets = Runner(self.settings.exec_plugins).run, self.stores[clusters.RESOURCE.key]
         return {
             "sign": lambda: Sign(self.mirror, requests, self.keeper.sign_client).run(),
             "approve": lambda: Approve(self.mirror, requests, names, self._allows).run(),
@@ -296,7 +296,7 @@ class Server:
             "aggregate": lambda: aggregate.Aggregate(self.mirror, status[aggregate.ROLES]).run(),
             "expire": lambda: Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
             "probe": lambda: Probe(self.mirror, members, self.plane.peer, asker.ask).run(),
-            "programs": lambda: Programs(self.mirror, members, run).run(),
+            "programs": lambda: Programs(self.mirror, secrets, members, run).run(),
             "sweep": lambda: Sweep(self.stores).run(),
         }
 
