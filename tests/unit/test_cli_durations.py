@@ -15,13 +15,13 @@ NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
     [("90s", 90), ("30m", 1800), ("8h", 28_800), ("1h30m", 5400), ("7d", 604_800), ("2w", 1_209_600), ("1d1s", 86_401)],
 )
 def test_reads_a_span(text: str, seconds: int) -> None:
-    assert durations.parse(text) == seconds
+    assert durations.parse(text, "--for") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "8", "h", "-8h", "8 h", "8H", "1.5h", "8h ", "0s", "11w999999w", "٣h", "1y"])
 def test_refuses_what_is_no_span_and_says_how_to_write_one(text: str) -> None:
     with pytest.raises(Failure) as caught:
-        durations.parse(text)
+        durations.parse(text, "--for")
     assert repr(text) in caught.value.what
     assert "8h" in caught.value.hint
 

@@ -377,7 +377,7 @@ def test_a_file_that_is_there_is_not_written_over(api: Api, tmp_path: Path) -> N
         (["--cluster", "prod", "--selector", "a=b"], "not by both"),
         (["--cluster", "moon"], "there is no cluster moon"),
         (["--cluster", "prod", "--verbs", ","], "--verbs is empty"),
-        (["--cluster", "prod", "--for", "tomorrow"], "not a span of time"),
+        (["--cluster", "prod", "--for", "tomorrow"], "--for: 'tomorrow' is not a span of time"),
         (["--cluster", "prod", "--group", ""], "no certificate can carry"),
         (["--cluster", "prod", "--name", "a/b"], "cannot be the name"),
     ],

@@ -72,6 +72,21 @@ async def test_two_that_begin_at_once_end_with_the_same_keys(storage: SqliteStor
     assert {path.name: path.read_bytes() for path in aside.iterdir()} == made  # nothing is lost
 
 
+async def test_what_was_just_made_and_comes_too_late_is_no_other_gateway(
+    storage: SqliteStorage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (first, one), (second, two) = replica(storage, tmp_path / "1"), replica(storage, tmp_path / "2")
+    assert second.none()
+    for data in (one, two):
+        trust.prepare(data, NOW)
+    assert not second.none()
+    await first.share()
+    await second.share(unused=True)
+    assert files(one) == files(two)
+    assert not [path for path in two.pki.iterdir() if path.is_dir()]
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
 async def test_the_next_authority_of_one_comes_to_all_and_of_two_the_first_counts(
     storage: SqliteStorage, tmp_path: Path
 ) -> None:
@@ -117,7 +132,8 @@ async def test_another_seal_key_is_told_and_nothing_is_written(storage: SqliteSt
     trust.prepare(one, NOW)
     await first.share()
     other, two = replica(storage, tmp_path / "2", sealkeys.generate())
-    with pytest.raises(SettingsError, match=r"own keys in the storage cannot be opened.*--seal-key"):
+    told = r"own keys in the storage cannot be opened: give the --seal-key of its other replicas.*is not at hand\)$"
+    with pytest.raises(SettingsError, match=told):
         await other.share()
     assert files(two) == {}
 

@@ -10,13 +10,13 @@ _SPAN = re.compile(r"(?:\d{1,6}[wdhms])+", re.ASCII)
 _LONGEST = 10 * 366 * _UNITS["d"]
 
 
-def parse(text: str) -> int:
-    """Seconds, from 1 to ten years. Raises Failure."""
+def parse(text: str, option: str) -> int:
+    """Seconds, from 1 to ten years, as given to `option`. Raises Failure."""
     if not _SPAN.fullmatch(text):
-        raise Failure(f"{text!r} is not a span of time", "write it as 30m, 8h, 1h30m or 7d")
+        raise Failure(f"{option}: {text!r} is not a span of time", "write it as 30m, 8h, 1h30m or 7d")
     seconds = sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([wdhms])", text))
     if not 0 < seconds <= _LONGEST:
-        raise Failure(f"{text!r} is not between one second and ten years", "write it as 30m, 8h, 1h30m or 7d")
+        raise Failure(f"{option}: {text!r} is not between one second and ten years", "write it as 30m, 8h, 1h30m or 7d")
     return seconds
 
 

@@ -78,7 +78,7 @@ def join(
 
     if role and impersonate:
         raise Failure("with --impersonate the account gets no role but that of impersonating users", "leave out --role")
-    seconds = _seconds(durations.parse(token_duration))
+    seconds = _seconds(durations.parse(token_duration, "--token-duration"))
     access = _access(kubeconfig, context, proxy_url)
     wish = enrolment.Wish(provider, display_name, description, label or (), impersonate)
     ground = foothold.Foothold(name, namespace, "" if impersonate else role or foothold.ROLE)
@@ -223,7 +223,7 @@ def rotate(
     from onepass.api import meta
     from onepass.cli import clusterviews, durations, memberclient, rotating
 
-    seconds = _seconds(durations.parse(token_duration))
+    seconds = _seconds(durations.parse(token_duration, "--token-duration"))
     access = _access(kubeconfig, context, proxy_url) if kubeconfig is not None else None
     with options.gateway(ctx, None, data_dir) as gateway:
         rotation = rotating.Rotation(gateway, name)

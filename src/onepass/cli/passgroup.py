@@ -95,7 +95,7 @@ def issue(
         verbs=_split(verbs),
         resources=tuple(resource or ("*",)),
         namespaces=tuple(namespace or ()),
-        seconds=durations.parse(for_),
+        seconds=durations.parse(for_, "--for"),
         impersonate=impersonate,
         name=name,
     )

@@ -220,7 +220,7 @@ def up(
     """
     # gRPC would otherwise tell of every child process; it is asked before it is loaded.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
-    from onepass.cli import durations, options
+    from onepass.cli import options
     from onepass.runtime import authnconfig, datadir, pluginrunner, serve
 
     def issuers() -> tuple[settings.Issuer, ...]:
@@ -272,7 +272,7 @@ def up(
                 etcd_keyfile,
                 etcd_user,
                 etcd_password_file,
-                0 if etcd_compaction_interval == "0" else durations.parse(etcd_compaction_interval),
+                _seconds(etcd_compaction_interval, "--etcd-compaction-interval"),
             ),
             sandbox=sandbox,
             audit=settings.Audit(audit_log_path, audit_log_maxsize, audit_log_maxbackup),
@@ -294,6 +294,12 @@ def up(
         serve.up(chosen)
     except settings.SettingsError as error:
         raise Failure(str(error)) from error
+
+
+def _seconds(text: str, option: str) -> int:
+    from onepass.cli import durations
+
+    return 0 if text == "0" else durations.parse(text, option)
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -53,8 +53,8 @@ class Place:
             except Unavailable as error:
                 if str(error) not in told:
                     told.add(str(error))
-                    log.warning("waiting for etcd", error=str(error))
-                    waiting(f"waiting for {self.where} ({error})")
+                    log.info("waiting for etcd", error=str(error))
+                    waiting(f"waiting for {self.where}: {error}")
             await asyncio.sleep(_PAUSE)
 
 

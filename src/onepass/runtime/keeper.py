@@ -121,16 +121,17 @@ def _written(path: Path) -> tuple[str, int, int]:
 
 
 async def _joined(data: DataDir, shared: SharedKeys, waiting: Callable[[str], None]) -> None:
-    told = ""
+    told, unused = "", False
     while True:
         try:
-            await shared.share()  # before anything is made that others have
+            await shared.share(unused=unused)  # before anything is made that others have
+            unused = unused or shared.none()
             trust.prepare(data, time.time())
-            await shared.share()
+            await shared.share(unused=unused)
             shared.begin()
             return
         except NotShared as error:
             if str(error) != told:
                 told = str(error)
-                waiting(f"waiting for the keys that all replicas share ({told})")
+                waiting(f"waiting for the keys that all replicas share: {told}")
         await asyncio.sleep(_PAUSE)

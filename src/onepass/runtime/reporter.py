@@ -9,6 +9,8 @@ from rich.panel import Panel
 
 from onepass.runtime.datadir import DataDir
 
+_NAMED = 5  # clusters; how many there are beside is told
+
 READY = "onepass is ready: "  # scripts wait for a line that begins so
 
 
@@ -28,11 +30,11 @@ class Reporter:
         self._console.print(escape(why))
 
     def ready(self, url: str, data: DataDir, members: Sequence[str], seconds: float) -> None:
-        """The line that scripts wait for, and what to type next."""
+        """The line that scripts wait for, and what to type next; `members` are all that are registered."""
         self._console.print(f"{READY}{url}", style="bold green")
         shown = _shortened(data.root)
         for label, value in (
-            ("clusters", ", ".join(members) or "none yet"),
+            ("clusters", _listed(members)),
             ("kubeconfig", f"{shown}/admin.kubeconfig"),
             ("data, logs", shown),
             ("started in", f"{seconds:.1f} s"),
@@ -50,6 +52,11 @@ class Reporter:
 
     def stopped(self) -> None:
         self._console.print("stopped")
+
+
+def _listed(members: Sequence[str]) -> str:
+    more = len(members) - _NAMED
+    return ", ".join(members[:_NAMED]) + (f" and {more} more" if more > 0 else "") or "none yet"
 
 
 def _steps(shown: str, members: Sequence[str]) -> Sequence[str]:

@@ -130,7 +130,7 @@ async def _up(settings: Settings, data: DataDir, reporter: Reporter) -> None:
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait((ready, stopped), return_when=asyncio.FIRST_COMPLETED)
             if ready.done():
-                members = [each.access.name for each in sandboxes]
+                members = sorted(server.current.get().targets)
                 reporter.ready(settings.listen.url, data, members, time.monotonic() - began)
                 await stopped
             reporter.stopping()

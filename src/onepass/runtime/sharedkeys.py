@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from onepass.pki.sealing import KeyAway, SealError
+from onepass.pki.sealing import KeyAway, KeyMissing, SealError
 from onepass.registry.ownkeys import OwnKeys
 from onepass.runtime import authorities, datadir
 from onepass.runtime.settings import SettingsError
@@ -56,12 +56,21 @@ class SharedKeys:
         """From now on nobody takes our first keys for those of another gateway."""
         self._begun = True
 
-    async def share(self) -> None:
-        """Bring both in step. Raises NotShared, and SettingsError for what a person must mend."""
+    async def share(self, *, unused: bool = False) -> None:
+        """Bring both in step; `unused` says that nothing was issued by our keys yet.
+
+        Raises NotShared, and SettingsError for what a person must mend.
+        """
         try:
-            await self._share()
+            await self._share(unused)
         except KeyAway as error:
             raise NotShared(str(error)) from error
+        except KeyMissing as error:
+            raise SettingsError(
+                "the gateway's own keys in the storage cannot be opened: give the --seal-key of its other replicas, "
+                "or, for another gateway, --storage with a prefix of its own "
+                f"({str(error).partition(': ')[0]})"  # its advice is for members' credentials
+            ) from error
         except SealError as error:
             raise SettingsError(f"the gateway's own keys in the storage cannot be opened: {error}") from error
         except StorageError as error:
@@ -76,13 +85,17 @@ class SharedKeys:
                         changed()
             await asyncio.sleep(_PAUSE)
 
-    async def _share(self) -> None:
+    def none(self) -> bool:
+        """Whether this replica has none."""
+        return not _files(self.folder, lone=True)
+
+    async def _share(self, unused: bool) -> None:
         for _ in range(2):
             there, here = await self.kept.read(), _files(self.folder)
             if any(there[name] != here[name] for name in _BASE & there.keys() & here.keys()):
                 if self._begun:
                     raise SettingsError("the storage has keys of another gateway now, which count after a restart only")
-                self._set_aside(here)
+                self._give_up(here, unused)
                 here = {}
             ours = {name: content for name, content in here.items() if name not in there}
             # The first keys of a gateway come all at once: where one is missing later, nobody may make another.
@@ -98,8 +111,13 @@ class SharedKeys:
             if _files(self.folder, lone=True).get(name) != there[name]:
                 datadir.write_private(self.folder / name, there[name])
 
-    def _set_aside(self, here: Mapping[str, bytes]) -> None:
-        """The data directory was another gateway's: its keys are kept, and not used."""
+    def _give_up(self, here: Mapping[str, bytes], unused: bool) -> None:
+        """The data directory was another gateway's: its keys are kept, and not used; but what was just made goes."""
+        if unused:
+            for name in here:
+                (self.folder / name).unlink()
+            log.info("another replica was faster: its keys are the gateway's")
+            return
         aside = self.folder / f"of-another-gateway-{int(self.moment())}"
         aside.mkdir(mode=0o700, exist_ok=True)
         for name in here:

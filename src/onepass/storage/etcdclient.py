@@ -8,6 +8,7 @@ has not answered is OutcomeUnknown.
 import asyncio
 import itertools
 import os
+import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -135,7 +136,7 @@ class _Link:
         try:
             await ask(rpc_pb2.RangeRequest(), timeout=1)
         except grpc.aio.AioRpcError as error:
-            return (error.details() or "").rpartition("last error: ")[2]
+            return _plain((error.details() or "").rpartition("last error: ")[2])
         return "it does not answer"
 
 
@@ -171,7 +172,7 @@ class Client:
                     raise OutcomeUnknown(f"{error}; whether the write was done is not known") from error
                 told = error
             if away >= 2 * len(self._access.servers) or loop.time() >= ends:
-                raise Unavailable(f"no server of etcd does: {told}") from told
+                raise Unavailable(f"etcd does not serve us: {told}") from told
             if away != 1:
                 await asyncio.sleep(self._patience.pause)
 
@@ -348,6 +349,11 @@ def _meant(details: str, code: StatusCode, server: str) -> StorageError:
     if code in _REFUSALS:
         return Refused(told)
     return Unavailable(told)
+
+
+def _plain(details: str) -> str:
+    """What gRPC tells of a connection, without its own words for the kind of error and the address."""
+    return re.sub(r"^(?:[A-Z_]+: )?(?:ipv[46]:[^ ]+: )?", "", details)
 
 
 def _ended(server: str) -> StorageError:
