@@ -131,6 +131,9 @@ def test_a_cluster_tells_each_condition_and_its_nodes() -> None:
     told: Object = {**CLUSTER, "status": {"healthy": True, "nodes": 7, "conditions": conditions}}
     facts = dict(clusterviews.facts(told, NOW))
     assert facts["Nodes"] == "7"
+    assert not dict(clusterviews.facts(CLUSTER, NOW))["Nodes"]
+    silent: Object = {**CLUSTER, "status": {"healthy": True, "conditions": [{"type": "Ready", "status": "True"}]}}
+    assert "may not list them" in dict(clusterviews.facts(silent, NOW))["Nodes"]
     assert clusterviews.rows([told], NOW)[0][5] == "7"
     assert facts["Reachable"] == "[green]yes[/]: the API server is there"
     assert facts["Authorized"] == "[yellow]not known[/]: it has not said"

@@ -9,7 +9,7 @@ import pytest
 from onepass.api import meta
 from onepass.api.meta import JSON, Object
 from onepass.controllers import conditions, findings
-from onepass.controllers.findings import Answer, Finding, Standing
+from onepass.controllers.findings import Answer, Finding, Page, Standing
 
 CREDENTIAL: Object = {"type": "ServiceAccountToken"}
 WELL = Finding(True, True, "Ready", "the member answers", "v1.36.0", "h2", 10, authorized=True)
@@ -149,7 +149,6 @@ def test_a_latency_is_an_average() -> None:
         (200, {"metadata": {}, "items": [{}]}, 1),
         (200, {"metadata": {}, "items": []}, 0),
         (200, {"items": [{}, {}]}, 2),  # a server that pages nothing
-        (200, {"metadata": {"continue": "x"}, "items": [{}]}, None),  # one that does not say how many there are
         (200, {"metadata": {"remainingItemCount": -5}, "items": [{}]}, None),
         (200, {"metadata": {"remainingItemCount": 1 << 40}, "items": [{}]}, None),
         (200, {"metadata": {"remainingItemCount": "many"}, "items": [{}]}, None),
@@ -159,7 +158,12 @@ def test_a_latency_is_an_average() -> None:
     ],
 )
 def test_nodes_are_counted_by_a_list_of_one(code: int, listed: dict[str, JSON], nodes: int | None) -> None:
-    assert findings.nodes(Answer(code, json.dumps(listed).encode())) == nodes
+    assert findings.nodes(Answer(code, json.dumps(listed).encode())) == (None if nodes is None else Page(nodes))
+
+
+def test_a_list_that_does_not_say_how_many_are_left_says_where_it_goes_on() -> None:
+    listed = {"metadata": {"continue": "x"}, "items": [{}]}
+    assert findings.nodes(Answer(200, json.dumps(listed).encode())) == Page(1, "x")
 
 
 def test_a_count_that_is_not_told_any_more_is_taken_away() -> None:

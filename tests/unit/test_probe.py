@@ -1,14 +1,18 @@
 """The prober's handshake with real TLS servers."""
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import trustme
 
 from onepass.controllers import probe
+from onepass.controllers.findings import Answer
 
 
 @asynccontextmanager
@@ -57,3 +61,51 @@ async def test_another_authority_is_told_apart_from_a_dead_member() -> None:
     assert probe.unreachable(stranger, untrusted.value).reason == "CertificateInvalid"
     assert probe.unreachable(stranger, refused.value).reason == "ConnectionRefused"
     assert f":{port}" in probe.unreachable(stranger, refused.value).message
+
+
+@dataclass
+class Nodes:
+    """A member with so many nodes, whose lists are cut as a kube-apiserver cuts them. `counts`: it tells how many are
+    left. `codes` are of the first answers."""
+
+    number: int
+    counts: bool = False
+    codes: list[int] = field(default_factory=list)
+    asked: int = 0
+
+    async def ask(self, _name: str, path: str, _accept: str) -> Answer:
+        self.asked += 1
+        if (code := self.codes.pop(0) if self.codes else 200) != 200:
+            return Answer(code, b"{}")
+        query = parse_qs(urlsplit(path).query)
+        begin = int(query.get("continue", ["from&0"])[0].removeprefix("from&"))
+        end = begin + int(query["limit"][0])
+        about: dict[str, object] = {}
+        if end < self.number:
+            about = {"continue": f"from&{end}"} | ({"remainingItemCount": self.number - end} if self.counts else {})
+        return Answer(
+            200, json.dumps({"metadata": about, "items": [{}] * len(range(begin, self.number)[: end - begin])}).encode()
+        )
+
+
+@pytest.mark.parametrize(
+    ("member", "counted", "asked"),
+    [
+        (Nodes(750, counts=True), 750, 1),
+        (Nodes(750), 750, 9),
+        (Nodes(1), 1, 1),
+        (Nodes(0), 0, 1),
+        (Nodes(1_000_000), None, 100),
+        (Nodes(750, codes=[403]), None, 1),
+        (Nodes(750, codes=[404]), None, 1),
+    ],
+    ids=["told", "by-pages", "one", "none", "endless", "forbidden", "absent"],
+)
+async def test_nodes_are_counted(member: Nodes, counted: int | None, asked: int) -> None:
+    assert (await probe.count_nodes(member.ask, "prod"), member.asked) == (counted, asked)
+
+
+@pytest.mark.parametrize("codes", [[503], [429], [200, 410], [200, 403]], ids=str)
+async def test_a_count_that_fails_on_the_way_says_nothing(codes: list[int]) -> None:
+    with pytest.raises(OSError, match=f"answered {codes[-1]}"):
+        await probe.count_nodes(Nodes(750, codes=codes).ask, "prod")

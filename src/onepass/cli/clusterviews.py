@@ -135,7 +135,7 @@ def facts(cluster: Object, now: datetime) -> list[tuple[str, str]]:
         ("Users appear as", "the gateway's credential" if mode == "Gateway" else "themselves (impersonation)"),
         ("Health", shown),
         ("Version", safe(meta.text(status, "version"))),
-        ("Nodes", _nodes(cluster)),
+        ("Nodes", _nodes(cluster) or ("not told: the stored credential may not list them" if found.healthy else "")),
         ("Latency", safe(meta.text(status, "latency"))),
         *(_condition(each) for each in conditions(cluster) if meta.text(each, "type") in _TOLD),
         ("Age", age(cluster, now)),

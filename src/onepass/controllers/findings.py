@@ -218,16 +218,24 @@ def with_nodes(status: Object, nodes: int | None) -> Object:
     return {**status, "nodes": nodes}
 
 
-def nodes(answer: Answer) -> int | None:
-    """How many nodes a list of one tells of, by the `remainingItemCount` of meta/v1 ListMeta."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """How many nodes a list tells of; `further` is where it goes on, when it does not say how many are left."""
+
+    nodes: int
+    further: str = ""
+
+
+def nodes(answer: Answer) -> Page | None:
+    """Of a list of nodes that may have been cut, by `remainingItemCount` and `continue` of meta/v1 ListMeta."""
     listed = parsed(answer.body) if answer.code == 200 else {}
     items, about = listed.get("items"), meta.section(listed, "metadata")
     if not isinstance(items, list):
         return None
     rest = about.get("remainingItemCount")
-    if rest is None and not about.get("continue"):
-        return len(items)
-    return len(items) + rest if isinstance(rest, int) and 0 <= rest < 1 << 31 else None
+    if rest is None:
+        return Page(len(items), meta.text(about, "continue"))
+    return Page(len(items) + rest) if isinstance(rest, int) and 0 <= rest < 1 << 31 else None
 
 
 def parsed(content: bytes) -> Object:

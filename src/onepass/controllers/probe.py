@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
+from urllib.parse import quote
 
 from onepass.api import meta
 from onepass.api.meta import Object
@@ -48,6 +49,8 @@ _CERTIFICATE_ADVICE = {
     64: _SERVER_NAME,
 }
 _NODES = "/api/v1/nodes?limit=1"
+_MORE_NODES = "/api/v1/nodes?limit=100&continue="  # of so many the metadata is far below what is read of an answer
+_PAGES = 100
 _METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 
 
@@ -173,6 +176,24 @@ def unreachable(peer: Peer, error: BaseException) -> Finding:
     return Finding(False, False, *told)
 
 
+async def count_nodes(ask: Ask, name: str) -> int | None:
+    """By one request to a kube-apiserver, page by page where a server does not say how many are left. None for a member
+    that does not tell, or has no end. Raises OSError when it cannot be said now."""
+    total, path = 0, _NODES
+    for number in range(_PAGES):
+        answer = await ask(name, path, _METADATA)
+        if answer.code == 429 or answer.code >= 500 or (number and answer.code != 200):
+            raise OSError(f"a list of nodes answered {answer.code}")
+        page = findings.nodes(answer)
+        if page is None:
+            return None
+        total += page.nodes
+        if not page.further:
+            return total
+        path = _MORE_NODES + quote(page.further, safe="")
+    return None
+
+
 @dataclass(slots=True)
 class Probe:
     """The controller. `peer` reads a Cluster object, `ask` sends through Envoy, `statuses` writes."""
@@ -283,9 +304,7 @@ class Probe:
         standing.nodes_due = now + self._spread(NODES_SECONDS)
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                answer = await self.ask(name, _NODES, _METADATA)
+                nodes = await count_nodes(self.ask, name)
         except (OSError, TimeoutError):
             return findings.as_it_was
-        if answer.code == 429 or answer.code >= 500:
-            return findings.as_it_was
-        return functools.partial(findings.with_nodes, nodes=findings.nodes(answer))
+        return functools.partial(findings.with_nodes, nodes=nodes)
