@@ -166,7 +166,7 @@ def test_no_current_context_is_refused_with_the_choices(tmp_path: Path) -> None:
         (document(X509_USER) | {"clusters": None}, "the cluster 'c', which is not there"),
         (document({}), "neither a client certificate nor a token"),
         (document(X509_USER, {"server": "http://10.0.0.1"}), "not an https:// address"),
-        (document(X509_USER, {"server": None}), "not an https:// address"),
+        (document(X509_USER, {"server": None}), "has no server"),
         (document(X509_USER, {"server": "https://[::1"}), "is not an address"),
         (document(X509_USER, {"server": "https://a:99999"}), "is not an address"),
         (document(X509_USER, {"server": "https://"}), "names no host"),
@@ -192,7 +192,16 @@ def test_no_current_context_is_refused_with_the_choices(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_used_is_refused_with_a_sentence(tmp_path: Path, content: object, told: str) -> None:
-    assert told in refusal(tmp_path, content).what
+    error = refusal(tmp_path, content)
+    assert told in error.what
+    assert error.hint
+
+
+@pytest.mark.parametrize("user", [{}, {"auth-provider": {"name": "gcp"}}, {"username": "a"}, {"token": "t", "as": "b"}])
+def test_what_cannot_be_joined_either_is_not_sent_there(tmp_path: Path, user: Mapping[str, object]) -> None:
+    hint = refusal(tmp_path, document(user)).hint
+    assert "another context" in hint
+    assert "--kubeconfig" not in hint
 
 
 def test_a_login_by_program_comes_with_the_command_that_replaces_it(tmp_path: Path) -> None:

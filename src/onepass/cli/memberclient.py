@@ -18,6 +18,7 @@ from onepass.api.meta import Object
 from onepass.cli import client
 from onepass.cli.failure import Failure, Refused, Unreachable
 from onepass.cli.memberconfig import Access
+from onepass.registry import proxies
 
 _UNTRUSTED = re.compile(r"certificate verify failed: (.*?)(?: \(_ssl\.c:\d+\))?\]?$")
 _TRIES = 5  # at an object that others change meanwhile
@@ -32,6 +33,7 @@ class Member:
     def __init__(self, access: Access, *, timeout: float = 15.0) -> None:
         self.context = access.context
         self.url = access.server
+        self._proxy, _ = proxies.parted(access.proxy_url)
         self._extensions = {"sni_hostname": access.server_name} if access.server_name else {}
         trust = httpx2.URL(self.url).host not in _LOOPBACK
         parameters = client_adapter.ConnectionParams(
@@ -135,6 +137,10 @@ class Member:
         if isinstance(error, httpx2.ProxyError):
             told = f"its proxy does not lead to {self.url} ({detail})"
             return Unreachable(f"context {self.context}: {told}", "check the kubeconfig's proxy-url, or --proxy-url")
+        if self._proxy:
+            told = f"{self.url} cannot be reached through the proxy {self._proxy} ({detail})"
+            hint = "check the kubeconfig's proxy-url, or --proxy-url, and that the proxy runs"
+            return Unreachable(f"context {self.context}: {told}", hint)
         if isinstance(error, httpx2.TimeoutException):
             told = f"{self.url} does not answer in time"
         else:

@@ -23,8 +23,14 @@ from onepass.cli.failure import Failure
 from onepass.pki.execcredential import Issued
 from onepass.registry import destinations, proxies
 
-_ADVICE = """give OnePass a service account of its own on that cluster; this makes one, and keeps nothing of yours:
+_JOIN = """give OnePass a service account of its own on that cluster; this makes one, and keeps nothing of yours:
   onepass cluster join NAME --kubeconfig {1} --context {0}"""
+_OTHER = (
+    "take another context of that cluster, whose user has a client certificate or a token, or logs in by a program: "
+    "with such a one go by onepass cluster join"
+)
+_MEND = "mend that in the kubeconfig, until kubectl works with this context"
+_NAME = "name the member's kubeconfig with --kubeconfig; of a list, as KUBECONFIG may be, one file"
 Login = Callable[[str, Object, Path, Object], Issued]  # who logs in, the exec entry, its folder, the cluster's entry
 _SOON = timedelta(days=7)
 _LARGEST = 4 << 20  # bytes; thousands of contexts
@@ -79,24 +85,23 @@ class Kubeconfig:
             with self._path.open("rb") as file:
                 content = file.read(_LARGEST + 1)
         except FileNotFoundError:
-            hint = "name the member's kubeconfig with --kubeconfig; of a list, as KUBECONFIG may be, one file"
-            raise Failure(f"there is no file {self._path}", hint) from None
+            raise Failure(f"there is no file {self._path}", _NAME) from None
         except OSError as error:
-            raise Failure(f"{self._path} cannot be read ({error.strerror})") from error
+            raise Failure(f"{self._path} cannot be read ({error.strerror})", _NAME) from error
         if len(content) > _LARGEST:
-            raise Failure(f"{self._path} is larger than {_LARGEST >> 20} MiB: that is no kubeconfig")
+            raise Failure(f"{self._path} is larger than {_LARGEST >> 20} MiB: that is no kubeconfig", _NAME)
         if not content.strip():
-            raise Failure(f"{self._path} is not a kubeconfig: it is empty")
+            raise Failure(f"{self._path} is not a kubeconfig: it is empty", _NAME)
         try:
             config = yaml.safe_load(content)
         except RecursionError:
-            raise Failure(f"{self._path} is not a kubeconfig: it is nested too deeply") from None
+            raise Failure(f"{self._path} is not a kubeconfig: it is nested too deeply", _NAME) from None
         except (yaml.YAMLError, ValueError) as error:
             where = getattr(error, "problem_mark", None)
             line = f", line {where.line + 1}" if where is not None else ""
-            raise Failure(f"{self._path} is not YAML{line}") from error
+            raise Failure(f"{self._path} is not YAML{line}", _NAME) from error
         if not isinstance(config, dict) or not isinstance(config.get("contexts"), list):
-            raise Failure(f"{self._path} is not a kubeconfig: it has no list of contexts")
+            raise Failure(f"{self._path} is not a kubeconfig: it has no list of contexts", _NAME)
         self._contexts = _named(config, "contexts", "context")
         self._clusters = _named(config, "clusters", "cluster")
         self._users = _named(config, "users", "user")
@@ -120,7 +125,14 @@ class Kubeconfig:
         A user who logs in by a program is refused, unless there is a `login` that runs it. `proxy_url` goes before what
         the kubeconfig says, "" for none.
         """
-        context = context or self._current
+        try:
+            return self._read(context or self._current, now, login, proxy_url)
+        except Failure as error:
+            if error.hint:
+                raise
+            raise Failure(error.what, _MEND) from error
+
+    def _read(self, context: str, now: datetime, login: Login | None, proxy_url: str | None) -> Access:
         if not context:
             raise Failure(f"{self._path} has no current context", self._choices())
         if context not in self._contexts:
@@ -140,7 +152,7 @@ class Kubeconfig:
         private_key = self._bytes(where, user, "client-key")
         token = self._token(where, user)
         if not certificate and not token:
-            raise Failure(f"{where}: its user has neither a client certificate nor a token", self._advice(context))
+            raise Failure(f"{where}: its user has neither a client certificate nor a token", _OTHER)
         warnings = _check_certificate(where, certificate, private_key, now) if certificate else ()
         if token and not certificate:
             warnings = _check_token(where, token, now)
@@ -171,9 +183,6 @@ class Kubeconfig:
             raise Failure(f"{self._path}: context {context} {named}")
         return parts[wanted]
 
-    def _advice(self, context: str) -> str:
-        return _ADVICE.format(shlex.quote(context), shlex.quote(str(self._path)))
-
     def _logged_in(self, where: str, user: Object, cluster: Object, login: Login | None) -> Object:
         """The user as if the kubeconfig had what the program answers; as it is without a program or a `login`."""
         program = meta.section(user, "exec")
@@ -190,18 +199,18 @@ class Kubeconfig:
 
     def _usable(self, context: str, user: Object) -> None:
         """Refuses the ways of logging in that only work where a person and their programs are."""
-        advice = self._advice(context)
         where = f"context {context}"
         if user.get("exec"):
             program = meta.text(meta.section(user, "exec"), "command") or "a program"
-            raise Failure(f"{where} logs in by running {program}, which the gateway does not do", advice)
+            join = _JOIN.format(shlex.quote(context), shlex.quote(str(self._path)))
+            raise Failure(f"{where} logs in by running {program}, which the gateway does not do", join)
         if user.get("auth-provider"):
-            raise Failure(f"{where} logs in by an auth-provider, which Kubernetes itself has removed", advice)
+            raise Failure(f"{where} logs in by an auth-provider, which Kubernetes itself has removed", _OTHER)
         if user.get("username") or user.get("password"):
-            raise Failure(f"{where} logs in by a password, which Kubernetes itself has removed", advice)
+            raise Failure(f"{where} logs in by a password, which Kubernetes itself has removed", _OTHER)
         for key in ("as", "as-groups", "as-uid", "as-user-extra"):
             if user.get(key):
-                raise Failure(f"{where} acts as somebody else ({key}), which a stored credential cannot", advice)
+                raise Failure(f"{where} acts as somebody else ({key}), which a stored credential cannot", _OTHER)
 
     def _bytes(self, where: str, part: Object, key: str) -> bytes:
         """`KEY-data` in base64, else the content of the file that `KEY` names; b"" for neither."""
@@ -240,6 +249,8 @@ def _named(config: Mapping[str, object], plural: str, singular: str) -> dict[str
 
 def _server(where: str, server: str) -> str:
     """The address of a kubeconfig's cluster entry, when a gateway can reach it by that."""
+    if not server:
+        raise Failure(f"{where}: its cluster has no server")
     try:
         url = urlsplit(server)
         port = url.port

@@ -33,6 +33,8 @@ def status(
     """
     with options.gateway(ctx, kubeconfig, data_dir) as gateway:
         code, text = gateway.raw("/metrics")
+    if code >= 500:
+        raise Failure(f"the gateway cannot tell its metrics now (HTTP {code})", "see how it is: onepass status")
     if code != 200:
         raise Failure(f"the gateway does not tell its metrics (HTTP {code})", "it takes a right to get /metrics")
     rows, waiting, sick = _read(text)

@@ -34,7 +34,7 @@ def streams(
 ) -> None:
     """List the streams that are open now: watches, followed logs, exec, attach and port-forward.
 
-    The ID is that of the request: the audit log has it as auditID.
+    The ID is that of the request: the audit log has it as auditID. Of several replicas each lists its own.
 
     [bold]Examples[/]
 

@@ -95,7 +95,9 @@ def _warn(obj: Object) -> Sequence[str]:
     access = _access(obj)
     if not access.get("insecure"):
         return ()
-    told = ["spec.access.insecure: whoever can answer for the endpoint gets the credential and every request"]
+    told = [
+        "spec.access.insecure: whoever can answer for the endpoint gets the credential and every request: give caBundle"
+    ]
     if access.get("caBundle"):
         told.append("spec.access.caBundle: not used while insecure is true")
     return told
