@@ -11,8 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trustme
 
+from onepass.api.meta import Object
 from onepass.controllers import probe
 from onepass.controllers.findings import Answer
+from onepass.gateway import replies
 
 
 @asynccontextmanager
@@ -109,3 +111,32 @@ async def test_nodes_are_counted(member: Nodes, counted: int | None, asked: int)
 async def test_a_count_that_fails_on_the_way_says_nothing(codes: list[int]) -> None:
     with pytest.raises(OSError, match=f"answered {codes[-1]}"):
         await probe.count_nodes(Nodes(750, codes=codes).ask, "prod")
+
+
+async def test_envoy_is_asked_less_and_less_often_for_a_member_that_it_does_not_know_yet(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a fleet that is new to it all looks wait at once: it has better to do than to answer them."""
+    pauses: list[float] = []
+
+    async def slept(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def ask(_name: str, _path: str, _accept: str) -> Answer:
+        if len(pauses) == 7:
+            return Answer(200, b'{"gitVersion": "v1.33.1"}')
+        return Answer(503, b"", why=replies.NOT_PUBLISHED)
+
+    authority = trustme.CA()
+    async with tls_server(authority, "127.0.0.1", ["h2"]) as port:
+        cluster: Object = {"metadata": {"name": "new", "uid": "u"}}
+        prober = probe.Probe(Nothing(), Nothing(), lambda _cluster: peer(port, authority), ask)  # type: ignore[arg-type]
+        monkeypatch.setattr(asyncio, "sleep", slept)
+        finding = await prober.look(cluster)
+    assert finding is not None
+    assert finding.healthy
+    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 0.8, 0.8]
+
+
+class Nothing:
+    """What a single look does not read."""

@@ -39,6 +39,7 @@ DOUBT_SECONDS = 5.0  # until the next look, when what was found is not believed 
 UNHEALTHY_SECONDS = (1.0, 60.0)  # the first and the longest pause of a member that is away
 NODES_SECONDS = 900.0  # between two counts of its nodes
 _PUBLISH_SECONDS = 5.0  # how long Envoy may take to learn of a new member
+_ASK_AGAIN_SECONDS = (0.05, 0.8)  # the first and the longest pause until it has; a fleet's looks wait together
 _JSON = "application/json"
 _SERVER_NAME = "set serverName to a name that it is for"
 # By X509_V_ERR_* of OpenSSL (x509_vfy.h): not valid yet, ended, for another host, for another address.
@@ -281,7 +282,7 @@ class Probe:
         return replace(found, missing=f"{len(missing)} of {1 + len(peer.others)} endpoints fail: {told}")
 
     async def _ask(self, cluster: Object, alpn: str) -> Finding | None:
-        deadline = asyncio.get_running_loop().time() + _PUBLISH_SECONDS
+        deadline, pause = asyncio.get_running_loop().time() + _PUBLISH_SECONDS, _ASK_AGAIN_SECONDS[0]
         while True:
             began = time.perf_counter()
             try:
@@ -294,7 +295,8 @@ class Probe:
                 return findings.verdict(answer, alpn, round((time.perf_counter() - began) * 1000))
             if late:
                 return None
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _ASK_AGAIN_SECONDS[1])
 
     async def _counted(self, name: str, standing: Standing) -> Callable[[Object], Object]:
         """What becomes of a status by counting the nodes, when it is time to; a member may refuse to tell."""

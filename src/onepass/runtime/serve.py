@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -178,6 +178,7 @@ class Server:
     plane: Plane
     attend: Attend
     admin: AdminKubeconfig
+    carries: asyncio.Event = field(default_factory=asyncio.Event)  # requests through the gateway have succeeded
 
     @classmethod
     async def build(
@@ -295,7 +296,7 @@ class Server:
             "clean": lambda: clean.Clean(self.mirror, requests, ends).run(),
             "aggregate": lambda: aggregate.Aggregate(self.mirror, status[aggregate.ROLES]).run(),
             "expire": lambda: Expire(self.mirror, self.current.get, status[passes.RESOURCE.key]).run(),
-            "probe": lambda: Probe(self.mirror, members, self.plane.peer, asker.ask).run(),
+            "probe": lambda: self._probe(asker, members),
             "programs": lambda: Programs(self.mirror, secrets, members, run).run(),
             "sweep": lambda: Sweep(self.stores).run(),
         }
@@ -320,6 +321,12 @@ class Server:
         tasks.append(group.create_task(self.admin.run(), name="kubeconfig"))
         reporter.starting("waiting for the first answer through the gateway")
         await Readiness(self.admin.entry).reached([each.access.name for each in sandboxes])
+        self.carries.set()
+
+    async def _probe(self, asker: Asker, status: Statuses) -> None:
+        """Look at members as soon as Envoy knows them: before, it would be asked for each of them again and again."""
+        await self.carries.wait()
+        await Probe(self.mirror, status, self.plane.peer, asker.ask).run()
 
     def _allows(self, identity: Identity, attributes: Attributes) -> bool:
         return rules.allows(self.current.get(), identity, attributes).allowed
