@@ -52,6 +52,27 @@ def test_it_is_joined_used_and_rotated(gateway: Gateway, member: Kubectl) -> Non
     assert "has a new credential" in gateway.onepass("cluster", "rotate", "mine").stdout
     assert "has a new credential" in gateway.onepass("cluster", "rotate", "mine", "-f", str(own(gateway))).stdout
     assert gateway.kubectl("get", "namespaces", context="mine").returncode == 0
+    no_other_account_is_taken(gateway, member)
+
+
+def no_other_account_is_taken(gateway: Gateway, member: Kubectl) -> None:
+    """Whoever may update clusters says where the account is, and the member's administrator gets its tokens."""
+    member("create", "namespace", "stronger")
+    member("create", "serviceaccount", "onepass", "-n", "stronger")
+    for namespace, told in (
+        ("stronger", "was not made by OnePass"),
+        ("stronger/serviceaccounts/onepass/token?", "is no name of a namespace"),
+        ("/../onepass:onepass-system", "is no name of a namespace"),
+    ):
+        annotation = f"onepass.karpor.io/namespace={namespace}"
+        gateway.kubectl("annotate", "--overwrite", "cluster/mine", annotation, context="onepass")
+        for command in ("rotate", "leave"):
+            refused = gateway.onepass("cluster", command, "mine", "-f", str(own(gateway)), check=False)
+            assert refused.returncode == 1
+            assert told in refused.stderr
+    annotation = "onepass.karpor.io/namespace=onepass-system"
+    gateway.kubectl("annotate", "--overwrite", "cluster/mine", annotation, context="onepass")
+    member("delete", "namespace", "stronger")
 
 
 def test_it_is_joined_after_another_start_and_left(gateway: Gateway, member: Kubectl) -> None:

@@ -45,6 +45,12 @@ class Claim:
         theirs = (found.get(CLUSTER), found.get(GATEWAY))
         return is_ours(obj) and bool(self.gateway) and theirs == (self.cluster, self.gateway)
 
+    def holds(self, obj: Object) -> bool:
+        """As `covers`, also of what was made before marks named a gateway, or for who may not know which it is."""
+        found = meta.annotations(obj)
+        here = not self.gateway or found.get(GATEWAY, self.gateway) == self.gateway
+        return is_ours(obj) and found.get(CLUSTER) == self.cluster and here
+
     def holder(self, obj: Object) -> str:
         """Whose an object is that this claim does not cover: the end of a sentence."""
         found = meta.annotations(obj)

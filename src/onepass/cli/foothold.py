@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 from onepass.api import meta
 from onepass.api.meta import Object
+from onepass.cli.failure import Failure
+from onepass.registry import names
 
 ACCOUNT = "onepass"
 NAMESPACE = "onepass-system"
@@ -98,6 +100,20 @@ class Foothold:
         """What there is to take away, in its order."""
         *rights, home = self.names()
         return [*rights, f"{self.home}/serviceaccounts/{ACCOUNT}", home]
+
+
+def joined(cluster: Object) -> str:
+    """The namespace of a Cluster's account, "" when it was not joined. Raises Failure.
+
+    Whoever may update clusters can write it, and it becomes part of paths that a member's administrator asks.
+    """
+    namespace = meta.annotations(cluster).get(JOINED, "")
+    if namespace and names.label(namespace):
+        raise Failure(
+            f"the annotation {JOINED} of the Cluster {meta.name(cluster)} is no name of a namespace",
+            "somebody has changed it: see who, and join the cluster again",
+        )
+    return namespace
 
 
 def spaces() -> str:

@@ -51,7 +51,7 @@ class Leave:
             gone.append(f"Cluster {self.name}")
         with self._advised():
             for each in ground.paths():
-                found = member.take(each, claims.is_ours)
+                found = member.take(each, self.claim.holds)
                 if found is not None:
                     gone.append(f"{meta.text(found, 'kind') or each} {meta.name(found)} of the member")
         return gone
@@ -72,7 +72,7 @@ class Leave:
 
     def _joined(self, cluster: Object) -> str:
         """The namespace of its account."""
-        namespace = self.namespace or meta.annotations(cluster).get(foothold.JOINED, "")
+        namespace = self.namespace or foothold.joined(cluster)
         if not namespace:
             raise Failure(
                 f"{self.name} was not joined: OnePass has put nothing into that member",
@@ -83,11 +83,7 @@ class Leave:
     def _ours(self, member: Member, ground: Foothold) -> None:
         """Raises Failure when the namespace is not what a join of this cluster made."""
         space = member.get(ground.home)
-        if space is None:
-            return
-        marks = meta.annotations(space)
-        here = not self.claim.gateway or marks.get(claims.GATEWAY, self.claim.gateway) == self.claim.gateway
-        if not claims.is_ours(space) or marks.get(claims.CLUSTER) != self.name or not here:
+        if space is not None and not self.claim.holds(space):
             raise Failure(
                 f"the namespace {ground.namespace} of the member {self.claim.holder(space)}: nothing is taken away",
                 "choose the kubeconfig and context of the member that is to be left, or name its --namespace",

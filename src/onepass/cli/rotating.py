@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from onepass.api import meta
 from onepass.api.meta import JSON, Object
-from onepass.cli import accounttoken, client, clusterviews, enrolment, foothold
+from onepass.cli import accounttoken, claims, client, clusterviews, enrolment, foothold
 from onepass.cli.failure import Failure
 from onepass.cli.foothold import Foothold
 from onepass.cli.memberclient import Member
@@ -53,9 +53,11 @@ class Rotation:
         cluster = self.gateway.get(self.path)
         enrolment.same_place(cluster, member)
         member.get("/version")
-        namespace = meta.annotations(cluster).get(foothold.JOINED, "")
+        namespace = foothold.joined(cluster)
         if namespace:
-            token = accounttoken.issue(member, Foothold(self.name, namespace, ""), seconds)
+            ground = Foothold(self.name, namespace, "")
+            self._ours(member, ground)
+            token = accounttoken.issue(member, ground, seconds)
             access = replace(access, token=token, certificate=b"", private_key=b"")
         new = access.spec()
         credential = meta.section(new, "credential")
@@ -69,6 +71,15 @@ class Rotation:
         if "proxyURL" in new:
             change["proxyURL"] = new["proxyURL"]
         return self.gateway.merge(self.path, {"spec": {"access": change}})
+
+    def _ours(self, member: Member, ground: Foothold) -> None:
+        """Raises Failure when the account is not what a join of this cluster made: it may have more rights."""
+        space, claim = member.get(ground.home), claims.claim(self.gateway, self.name)
+        if space is not None and not claim.holds(space):
+            raise Failure(
+                f"the namespace {ground.namespace} of the member {claim.holder(space)}: its account gets no token",
+                "see who has changed the annotation of the Cluster, and join it again",
+            )
 
 
 def _fingerprint(cluster: Object) -> str:
