@@ -48,23 +48,20 @@ class World:
     policy: Policy = POLICY
     now: float = NOW
     lists: bool = False  # whether other authorities have taken something back
-    generation: int = 0
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     listed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def synced(self) -> None:
         await self.listed.wait()
 
-    async def changed(self, after: int) -> int:
-        while self.generation <= after:
-            await self.moved.wait()
-        return self.generation
+    async def next(self) -> object:
+        await self.moved.wait()
+        self.moved.clear()
+        return None
 
     def change(self, policy: Policy) -> None:
         self.policy = policy
-        self.generation += 1
         self.moved.set()
-        self.moved = asyncio.Event()
 
 
 def stream(id: str, user: str = "bob", **changed: JSON) -> Stream:

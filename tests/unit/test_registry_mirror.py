@@ -1,17 +1,21 @@
 """The mirror: what it holds is what the store holds, whatever happens between."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from onepass.api import meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import Object
-from onepass.registry import namespaces, selection, serviceaccounts
+from onepass.pki import sealkeys
+from onepass.registry import changes, clusters, namespaces, selection, serviceaccounts
 from onepass.registry.mirror import Mirror
 from onepass.registry.store import Store, Write
+from onepass.runtime.sealer import Sealer
+from onepass.runtime.sealsources import Keys
 from onepass.storage.interface import Op, Storage
 
 SPACES, ACCOUNTS = "namespaces", "serviceaccounts"
@@ -112,3 +116,46 @@ async def test_what_no_gateway_wrote_is_passed_over_and_stops_nothing(
     with pytest.raises(ApiError, match="namespaces/b cannot be read") as refused:
         await kinds[SPACES].get("", "b")
     assert refused.value.code == 500
+
+
+async def test_each_follower_hears_what_concerns_it(storage: Storage, write: Write) -> None:
+    """Of a status that is written hears who follows every write, and nobody who cares for what was asked for."""
+    sealer = Sealer([Keys("test", sealkeys.generate)])
+    store, key = Store(storage, clusters.strategy(), sealer=sealer), clusters.RESOURCE.key
+    await store.create("", cluster("a"), write)
+    mirror = Mirror({key: store})
+    early = mirror.follow({key: meta.resource_version})
+    async with running(mirror):
+        assert await early.next() == {(key, "a")}, "what is listed first is new, too"
+        every = mirror.follow({key: meta.resource_version})
+        heard = {each: mirror.follow({key: each}) for each in (changes.wanted, changes.exists)}
+        other = mirror.follow({"namespaces": meta.resource_version})
+
+        async def after(done: Awaitable[object]) -> tuple[changes.Names, ...]:
+            await done
+            found = await every.next()
+            assert found
+            return tuple(each.take() for each in heard.values())
+
+        a, b, nobody = frozenset({(key, "a")}), frozenset({(key, "b")}), frozenset[tuple[str, str]]()
+        assert (every.take(), *(each.take() for each in heard.values())) == (a, a, a)
+        healthy = replace(write, subresource="status")
+        assert await after(store.update("", "a", lambda obj: {**obj, "status": {"healthy": True}}, healthy)) == (
+            nobody,
+            nobody,
+        )
+        assert await after(store.update("", "a", labelled, write)) == (a, nobody)
+        assert await after(store.create("", cluster("b"), write)) == (b, b)
+        assert await after(store.delete("", "b", write)) == (b, b)
+        assert other.take() == nobody
+        mirror.stir()
+        assert [each.take() for each in (*heard.values(), other)] == [a, a, nobody]
+
+
+def labelled(obj: Object) -> Object:
+    return {**obj, "metadata": {**meta.section(obj, "metadata"), "labels": {"stage": "prod"}}}
+
+
+def cluster(name: str) -> Object:
+    access: Object = {"endpoint": "https://member.test:6443", "insecure": True}
+    return {**named(name), "spec": {"access": access}}

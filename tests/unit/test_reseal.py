@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from onepass.controllers.rotate import closed
 from onepass.pki import sealkeys
 from onepass.pki.sealing import Damaged, KeyMissing, SealError
 from onepass.registry import clusters, credentials, records
+from onepass.registry.changes import Changes, Version
 from onepass.registry.sealed import Outdated, Records, Resealing
 from onepass.registry.store import Store, Write
 from onepass.runtime import sealsources
@@ -304,16 +305,8 @@ async def test_publish_tries_again_only_what_it_could_not_make() -> None:
             return None
 
     class Objects:
-        generation = 0
-
-        async def changed(self, after: int) -> int:
-            return after
-
         def get(self, key: str, name: str, namespace: str = "") -> Object | None:
-            return None
-
-        def list(self, key: str) -> Sequence[Object]:
-            return [{"metadata": {"name": name, "uid": name, "generation": now}} for name in ("a", "b")]
+            return {"metadata": {"name": name, "uid": name, "generation": now}}
 
     shown: list[list[str]] = []
 
@@ -327,19 +320,20 @@ async def test_publish_tries_again_only_what_it_could_not_make() -> None:
         def show(self, policy: object, members: dict[str, object]) -> None:
             shown.append(sorted(map(str, members.values())))
 
+    both = ("a", "b")
     publish = Publish(Objects(), Secrets(), Plane())  # type: ignore[arg-type]
-    await publish.publish()
-    await publish.publish()
+    await publish.publish(both)
+    await publish.publish(both)
     assert (made, shown) == (["a", "b"], [["a1"], ["a1"]])
     shut.clear()
     publish.again()
-    await publish.publish()
+    await publish.publish(both)
     assert (made, shown[-1]) == (["a", "b", "b"], ["a1", "b1"])
     now, outdated = 2, {2}
-    await publish.publish()
+    await publish.publish(both)
     assert shown[-1] == ["a1", "b1"], "what the database has is newer than what the mirror says: the last one stays"
     outdated.clear()
-    await publish.publish()
+    await publish.publish(both)
     assert shown[-1] == ["a2", "b2"]
 
 
@@ -357,19 +351,13 @@ async def test_members_stay_published_while_the_storage_is_away_and_follow_when_
             return None
 
     class Objects:
-        generation = 0
+        def follow(self, versions: Mapping[str, Version]) -> Changes:
+            changes = Changes(versions)
+            changes.stir("clusters.cluster.karpor.io", self.get("", "a"))
+            return changes
 
-        async def changed(self, after: int) -> int:
-            if after < now:
-                return now
-            await asyncio.Event().wait()
-            return now
-
-        def get(self, key: str, name: str, namespace: str = "") -> Object | None:
-            return None
-
-        def list(self, key: str) -> Sequence[Object]:
-            return [{"metadata": {"name": "a", "uid": "a", "generation": now}}]
+        def get(self, key: str, name: str, namespace: str = "") -> Object:
+            return {"metadata": {"name": "a", "uid": "a", "generation": now}}
 
     class Plane:
         def policy(self) -> object:
@@ -387,7 +375,7 @@ async def test_members_stay_published_while_the_storage_is_away_and_follow_when_
 
     monkeypatch.setattr("onepass.controllers.publish.RETRY_SECONDS", 0.01)
     publish = Publish(Objects(), Secrets(), Plane())  # type: ignore[arg-type]
-    await publish.publish()
+    await publish.publish(("a",))
     now, away = 2, True
     running = asyncio.create_task(publish.run())
     async with asyncio.timeout(20):

@@ -8,6 +8,7 @@ from pathlib import Path
 from onepass.api.meta import Object
 from onepass.controllers import used
 from onepass.controllers.used import Used
+from onepass.registry.changes import Changes, Version
 from onepass.runtime.audituses import AuditUses
 
 NOW = 1_800_000_000.0
@@ -52,8 +53,6 @@ async def test_a_log_that_is_not_there_tells_nothing_until_it_is(tmp_path: Path)
 class Book:
     """Passes, uses that are told one after the other, and the statuses that were written."""
 
-    generation = 0
-
     def __init__(self, *news: Mapping[str, float]) -> None:
         self.told = list(news)
         self.written: list[tuple[str, Object]] = []
@@ -61,8 +60,11 @@ class Book:
     async def news(self) -> Mapping[str, float]:
         return self.told.pop(0) if self.told else {}
 
-    async def changed(self, after: int) -> int:
-        return after
+    def follow(self, versions: Mapping[str, Version]) -> Changes:
+        return Changes(versions)
+
+    def count(self, key: str) -> int:
+        return 0
 
     def get(self, key: str, name: str, namespace: str = "") -> Object | None:
         return {"metadata": {"name": name, "uid": "u"}} if name != "gone" else None

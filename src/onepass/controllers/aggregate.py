@@ -49,7 +49,8 @@ class Aggregate:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await feed.run(self.objects, ROLES, Loop("aggregate", self.reconcile), self._version)
+        loop = Loop("aggregate", self.reconcile)
+        await feed.run(self.objects, ROLES, loop, self._version, beside={ROLES: meta.resource_version})
 
     async def reconcile(self, name: str) -> float | None:
         role = self.objects.get(ROLES, name)

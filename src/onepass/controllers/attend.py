@@ -44,11 +44,11 @@ class Companion(Protocol):
 
 
 class Changes(Protocol):
-    """Tells when objects have changed: the mirror."""
+    """Tells when objects have changed that the policy is made of."""
 
     async def synced(self) -> None: ...
 
-    async def changed(self, after: int) -> int: ...
+    async def next(self) -> object: ...
 
 
 @dataclass(slots=True)
@@ -129,9 +129,8 @@ class Attend:
                 await self._judge_those(self._due())
 
     async def _follow(self) -> None:
-        generation = -1
         while True:
-            generation = await self.changes.changed(generation)
+            await self.changes.next()
             self.again()
 
     async def _woken(self) -> None:

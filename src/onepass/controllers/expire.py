@@ -14,7 +14,7 @@ from onepass.api import meta
 from onepass.api.meta import JSON, Object
 from onepass.controllers import feed
 from onepass.controllers.loop import Loop
-from onepass.registry import lifecycle
+from onepass.registry import changes, lifecycle
 
 PASSES = "passes.access.karpor.io"
 CLUSTERS = "clusters.cluster.karpor.io"
@@ -96,7 +96,8 @@ class Expire:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await feed.run(self.objects, PASSES, Loop("expire", self.reconcile), self._version)
+        loop = Loop("expire", self.reconcile)
+        await feed.run(self.objects, PASSES, loop, self._version, beside={CLUSTERS: changes.wanted})
 
     async def reconcile(self, name: str) -> float | None:
         granted = self.objects.get(PASSES, name)

@@ -254,7 +254,7 @@ class Probe:
         return self._round() if finding.healthy else backoff(*UNHEALTHY_SECONDS, standing.failures)
 
     def _round(self) -> float:
-        return max(HEALTHY_SECONDS, len(self.objects.list(CLUSTERS)) / ROUTINE)
+        return max(HEALTHY_SECONDS, self.objects.count(CLUSTERS) / ROUTINE)
 
     def _spread(self, seconds: float) -> float:
         return seconds * (0.75 + self.random() / 2)

@@ -5,7 +5,7 @@ has an end, so that a steady stream of changes cannot starve it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,15 +15,19 @@ from onepass.access.policy import Policy
 from onepass.api import meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
+from onepass.controllers import feed
 from onepass.controllers.feed import Objects
 from onepass.gateway.ir import Member
 from onepass.pki.sealing import SealError
+from onepass.registry import changes, currentpolicy
+from onepass.registry.changes import Changes
 from onepass.registry.sealed import Outdated
 
 CLUSTERS = "clusters.cluster.karpor.io"
 HOLD_SECONDS = 0.005  # a change waits this long for its neighbours
 HOLD_LONGEST_SECONDS = 0.05
 RETRY_SECONDS = 1.0  # while the storage does not answer
+HOLD_FOUND_SECONDS = 0.5  # one that nobody asked for: a probe has seen which protocol a member speaks
 
 log = structlog.get_logger(__name__)
 
@@ -57,51 +61,45 @@ class Publish:
     objects: Objects
     secrets: Secrets
     plane: Plane
-    published: Callable[[int], None] = lambda _generation: None
+    published: Callable[[], None] = lambda: None
     _members: dict[str, _Made] = field(default_factory=dict)
-    _unread: bool = False  # a credential could not be read from the storage
+    _unread: set[str] = field(default_factory=set)  # whose credential could not be read from the storage
 
     async def run(self) -> None:
         """Until cancelled."""
-        generation = -1
+        wanted = self.objects.follow(currentpolicy.CONCERNS)
+        every = self.objects.follow({**currentpolicy.CONCERNS, CLUSTERS: _concern})
+        wanted.take()
+        changed = every.take()
         while True:
-            generation = await self.objects.changed(generation)
-            generation = await self._held(generation)
-            await self.publish()
-            self.published(generation)
-            while self._unread:
-                await asyncio.sleep(RETRY_SECONDS)
-                await self.publish()
+            await self.publish({name for key, name in changed if key == CLUSTERS})
+            self.published()
+            try:
+                async with asyncio.timeout(RETRY_SECONDS if self._unread else None):
+                    changed = await every.next()
+            except TimeoutError:
+                changed = frozenset()
+            else:
+                await _held(wanted)
+                changed |= every.take()
 
     def again(self) -> None:
         """With the next change of the mirror, try those again that could not be made."""
         self._members = {name: made for name, made in self._members.items() if made[1]}
 
-    async def _held(self, generation: int) -> int:
-        clock = asyncio.get_running_loop().time
-        end = clock() + HOLD_LONGEST_SECONDS
-        while (left := end - clock()) > 0:
-            try:
-                async with asyncio.timeout(min(HOLD_SECONDS, left)):
-                    generation = await self.objects.changed(generation)
-            except TimeoutError:
-                break
-        return generation
-
-    async def publish(self) -> None:
-        """One snapshot of everything."""
-        self._unread = False
-        clusters = self.objects.list(CLUSTERS)
-        members: dict[str, _Made] = {}
-        for cluster in clusters:
-            name = meta.name(cluster)
+    async def publish(self, changed: Iterable[str]) -> None:
+        """One snapshot of everything, for which these clusters are looked at."""
+        unread, self._unread = self._unread, set()
+        for name in sorted(unread.union(changed)):
+            cluster, known = self.objects.get(CLUSTERS, name), self._members.pop(name, None)
+            if cluster is None:
+                continue
             key = _key(cluster)
-            known = self._members.get(name)
             made = known if known and known[0] == key else await self._made(cluster, key, known)
             if made:
-                members[name] = made
-        self._members = members
-        self.plane.show(self.plane.policy(), {name: member for name, (_, member) in members.items() if member})
+                self._members[name] = made
+        members = {name: member for name, (_, member) in self._members.items() if member}
+        self.plane.show(self.plane.policy(), members)
 
     async def _made(self, cluster: Object, key: object, known: _Made | None) -> _Made | None:
         metadata = meta.section(cluster, "metadata")
@@ -110,11 +108,11 @@ class Publish:
             secret = await self.secrets.secret(name, meta.uid(cluster), generation)
             return key, self.plane.member(cluster, secret)
         except Outdated:  # the mirror is about to tell: no credential goes to where another one was meant to
-            self._unread = True  # and where it tells nothing more, this is tried again
+            self._unread.add(name)  # and where it tells nothing more, this is tried again
             return known
         except ApiError as error:  # the storage does not answer: what is published stays, and this is tried again
             log.info("cluster is not published yet", cluster=name, error=error.message)
-            self._unread = True
+            self._unread.add(name)
             return known
         except SealError as error:  # its conditions tell it as well; a lost key may close thousands
             log.info("cluster is not published", cluster=name, error=str(error))
@@ -123,7 +121,30 @@ class Publish:
         return key, None
 
 
+async def _held(wanted: Changes) -> None:
+    """Returns when what has changed is to be shown, with what came meanwhile of what was asked for."""
+    if not wanted.take():
+        try:
+            async with asyncio.timeout(HOLD_FOUND_SECONDS):
+                await wanted.next()
+        except TimeoutError:
+            return
+    clock = asyncio.get_running_loop().time
+    end, count = clock() + HOLD_LONGEST_SECONDS, -1
+    while wanted.count != count and (left := end - clock()) > 0:
+        count = wanted.count
+        await asyncio.sleep(min(HOLD_SECONDS, left))
+    wanted.take()
+
+
+def _concern(cluster: Object) -> object:
+    return changes.wanted(cluster), _alpn(cluster)
+
+
 def _key(cluster: Object) -> object:
-    """What a member is made of: the spec, by its generation, and the protocol that the probe saw."""
-    generation = meta.section(cluster, "metadata").get("generation")
-    return meta.uid(cluster), generation, meta.section(cluster, "status").get("alpn")
+    """What a member is made of: what was asked for, and the protocol that the probe saw."""
+    return meta.uid(cluster), feed.generation(cluster), _alpn(cluster)
+
+
+def _alpn(cluster: Object) -> JSON:
+    return meta.section(cluster, "status").get("alpn")

@@ -1,9 +1,15 @@
 """The policy of what the mirror holds now, compiled when somebody asks and something has changed."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from onepass.access import compile as compiler
 from onepass.access.policy import Policy
+from onepass.api import meta
+from onepass.registry import changes
 from onepass.registry.mirror import Mirror
 
+REQUESTS = "certificatesigningrequests.certificates.k8s.io"
 KINDS = (
     "clusterroles.rbac.authorization.k8s.io",
     "clusterrolebindings.rbac.authorization.k8s.io",
@@ -12,7 +18,11 @@ KINDS = (
     "passes.access.karpor.io",
     "clusters.cluster.karpor.io",
     "serviceaccounts",
-    "certificatesigningrequests.certificates.k8s.io",
+    REQUESTS,
+)
+# Whether a certificate was taken back is told in status; of the others no status decides anything.
+CONCERNS: Mapping[str, changes.Version] = MappingProxyType(
+    {kind: meta.resource_version if kind == REQUESTS else changes.wanted for kind in KINDS}
 )
 
 
@@ -22,15 +32,13 @@ class CurrentPolicy:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._compiler = compiler.Compiler()
-        self._generation = -1
+        self._changes = mirror.follow(CONCERNS)
         self._policy = Policy()
 
     def get(self) -> Policy:
         """The same object as before when nothing has changed."""
-        generation = self._mirror.generation
-        if generation != self._generation:
+        if self._changes.take():
             policy = self._compiler.compile({kind: self._mirror.list(kind) for kind in KINDS})
             if policy != self._policy:
                 self._policy = policy
-            self._generation = generation
         return self._policy

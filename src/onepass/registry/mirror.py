@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from weakref import WeakSet
 
 from onepass.api import meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import Object
 from onepass.registry import selection
+from onepass.registry.changes import Changes, Version
 from onepass.registry.store import Store
 
 _PAUSE = 1.0  # seconds between tries while the storage does not answer
@@ -22,6 +24,7 @@ class Mirror:
         self._objects: dict[str, dict[str, Object]] = {key: {} for key in stores}
         self._sorted: dict[str, tuple[Object, ...]] = {}
         self._unlisted = set(stores)
+        self._followers: WeakSet[Changes] = WeakSet()  # a controller that has ended follows nothing
         self._generation = 0
         self._moved = asyncio.Event()
         self._listed = asyncio.Event()
@@ -49,10 +52,22 @@ class Mirror:
             await self._moved.wait()
         return self._generation
 
+    def follow(self, versions: Mapping[str, Version]) -> Changes:
+        """What changes from now on of the kinds in `versions`; what is there already is new to who begins."""
+        changes = Changes(versions)
+        self._followers.add(changes)
+        self._stir(changes)
+        return changes
+
     def stir(self) -> None:
         """Wake whoever follows: what is made of the objects may come out differently, though none has changed."""
-        self._generation += 1
+        for changes in self._followers:
+            self._stir(changes)
         self._wake()
+
+    def count(self, key: str) -> int:
+        """How many objects there are of a kind."""
+        return len(self._objects[key])
 
     def get(self, key: str, name: str, namespace: str = "") -> Object | None:
         return self._objects[key].get(_place(namespace, name))
@@ -88,22 +103,33 @@ class Mirror:
         if not self._unlisted:
             self._listed.set()
         if objects != before:
+            for place in before.keys() | objects.keys():
+                self._note(key, before.get(place), objects.get(place))
             self._tell(key)
 
     def _apply(self, key: str, obj: Object, *, gone: bool) -> None:
         place = _place(meta.namespace(obj), meta.name(obj))
-        if gone:
-            self._objects[key].pop(place, None)
-        else:
-            self._objects[key][place] = _lean(obj)
+        before, after = self._objects[key].pop(place, None) if gone else self._objects[key].get(place), None
+        if not gone:
+            after = self._objects[key][place] = _lean(obj)
+        self._note(key, before, after)
         self._tell(key)
+
+    def _note(self, key: str, before: Object | None, after: Object | None) -> None:
+        for changes in self._followers:
+            changes.note(key, before, after)
+
+    def _stir(self, changes: Changes) -> None:
+        for key, objects in self._objects.items():
+            for obj in objects.values():
+                changes.stir(key, obj)
 
     def _tell(self, key: str) -> None:
         self._sorted.pop(key, None)
-        self._generation += 1
         self._wake()
 
     def _wake(self) -> None:
+        self._generation += 1
         # Wakes whoever waits now; whoever comes later waits on a new event.
         self._moved.set()
         self._moved = asyncio.Event()

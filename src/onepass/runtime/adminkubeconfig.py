@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from onepass.api import meta
+from onepass.registry import changes
 from onepass.registry.mirror import Mirror
 from onepass.runtime import datadir, kubeconfig
 
@@ -31,14 +32,14 @@ class AdminKubeconfig:
 
     async def run(self) -> None:
         """Until cancelled."""
-        generation = -1
+        clusters = self.mirror.follow({_CLUSTERS: changes.exists})
         while True:
-            generation = await self.mirror.changed(generation)
             names = [meta.name(cluster) for cluster in self.mirror.list(_CLUSTERS)]
-            if names != self._written:  # most changes are of status, and a file for many clusters is long
+            if names != self._written:
                 self.write(names)
                 self._written = names
-                await asyncio.sleep(_HOLD)
+                await asyncio.sleep(_HOLD)  # a file for many clusters is long
+            await clusters.next()
 
     def write(self, names: Sequence[str]) -> None:
         """Write the file if it would differ."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
@@ -12,9 +13,23 @@ from onepass.api.errors import ApiError
 from onepass.apiserver import authentication
 from onepass.controllers.attend import Attend
 from onepass.gateway import ir
+from onepass.registry import currentpolicy
+from onepass.registry.changes import Changes
 from onepass.registry.currentpolicy import CurrentPolicy
 from onepass.registry.mirror import Mirror
 from onepass.registry.streams import Open
+
+
+@dataclass(frozen=True, slots=True)
+class _Concerns:
+    mirror: Mirror
+    changes: Changes
+
+    async def synced(self) -> None:
+        await self.mirror.synced()
+
+    async def next(self) -> object:
+        return await self.changes.next()
 
 
 def build(mirror: Mirror, current: CurrentPolicy, known: Callable[[], ir.Known]) -> Attend:
@@ -24,7 +39,8 @@ def build(mirror: Mirror, current: CurrentPolicy, known: Callable[[], ir.Known])
         return serial in known().others.get(issuer, known().elsewhere)
 
     # Revisions of this run are greater than those of any run before, so that no watch goes on across a restart.
-    return Attend(mirror, current.get, _acting, elsewhere, Open(time.time_ns() // 1000), time.time)
+    concerns = _Concerns(mirror, mirror.follow(currentpolicy.CONCERNS))
+    return Attend(concerns, current.get, _acting, elsewhere, Open(time.time_ns() // 1000), time.time)
 
 
 def _acting(headers: standing.Headers) -> tuple[Identity, Sequence[Attributes]] | None:

@@ -44,7 +44,7 @@ class Opening:
         """Whatever changes about the keys is followed from now on."""
         records = Resealing(storage, store.strategy, sealer)
         published = asyncio.Event()
-        publish = Publish(mirror, store, plane, lambda _generation: published.set())
+        publish = Publish(mirror, store, plane, published.set)
         rotate = Rotate(mirror, store, Statuses(store), asker.post)
         reseal = Reseal(records, lambda: leader.leading)
 
