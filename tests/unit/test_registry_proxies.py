@@ -275,13 +275,35 @@ async def test_neither_password_nor_token_goes_elsewhere(
         assert await sealed(store, made) == {"serviceAccountToken": TOKEN, "proxyPassword": PASSWORD}
         return
     whole = cluster(token="new-token", **{"proxyURL": MASKED, **access})
-    if "xxxxx" in str(access.get("proxyURL")):
+    if "xxxxx" in str(whole["spec"]["access"]["proxyURL"]):
         wrong = await refused(store.update("", "prod", lambda _: whole, write))
         assert "supply the password itself" in wrong.message
         return
     await store.update("", "prod", lambda _: whole, write)
-    kept = {"proxyPassword": PASSWORD} if "proxyURL" not in access else {}
-    assert await sealed(store, made) == {"serviceAccountToken": "new-token", **kept}
+    assert await sealed(store, made) == {"serviceAccountToken": "new-token"}
+
+
+@pytest.mark.parametrize("access", [{"endpoint": "https://192.0.2.66"}, {"endpoints": ["https://192.0.2.66"]}])
+async def test_a_stored_password_opens_no_way_to_another_member(
+    store: Store, write: Write, access: dict[str, Any]
+) -> None:
+    given = cluster(proxyURL=PROXY)
+    del given["spec"]["access"]["credential"]
+    made = (await store.create("", given, write)).obj
+    wrong = await refused(store.update("", "prod", changed(**access), write))
+    assert "supply the password itself" in wrong.message
+    assert PASSWORD not in wrong.message
+    await store.update("", "prod", changed(proxyURL=PROXY, **access), write)
+    assert await sealed(store, made) == {"proxyPassword": PASSWORD}
+
+
+@pytest.mark.parametrize("url", ["http://user@attacker.example:3128", "http://user@proxy.example:3128"])
+async def test_a_url_without_a_password_gets_none_that_is_stored(store: Store, write: Write, url: str) -> None:
+    given = cluster(proxyURL=PROXY)
+    del given["spec"]["access"]["credential"]
+    made = (await store.create("", given, write)).obj
+    await store.update("", "prod", changed(proxyURL=url), write)
+    assert await store.secret("prod", meta.uid(made)) is None
 
 
 async def test_a_mask_that_stands_for_nothing_is_refused(store: Store, write: Write) -> None:

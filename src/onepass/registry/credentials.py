@@ -27,6 +27,7 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _FIELD = "spec.access.credential"
 _SECRET_FIELDS = ("serviceAccountToken", "x509")
 # Where a credential goes, and to whom. Who may change these could send a stored credential to a server of their own.
+_PLACES = ("endpoint", "endpoints")
 _BOUND = ("endpoint", "endpoints", "caBundle", "insecure", "serverName", "proxyURL")
 _PASSWORD = "proxyPassword"  # noqa: S105  the key in what is stored
 _SYSTEM = "system:onepass"  # the controllers; no user has a name that begins with system:
@@ -152,6 +153,9 @@ def _without_password(access: Object, before: Object) -> tuple[Object, str | Non
         raise _Refused(_wrong(field, wrong)) from None
     if password == proxies.MASK and shown != before.get("proxyURL"):
         raise _Refused(_wrong(field, "supply the password itself: none is stored for this user of this proxy"))
+    if password == proxies.MASK and any((access.get(key) or None) != (before.get(key) or None) for key in _PLACES):
+        told = "supply the password itself: the stored one opens the way to the endpoints of before, and to no others"
+        raise _Refused(_wrong(field, told))
     return (access if password is None else {**access, "proxyURL": shown}), password
 
 
