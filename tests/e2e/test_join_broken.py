@@ -195,6 +195,7 @@ def test_when_nobody_answers_any_more_it_tells_what_remains(bench: Bench) -> Non
     assert "has left the namespace onepass-system in the member" in elsewhere.what
     other = refused(bench.gateway, "cluster", "join", "other", "-f", str(bench.theirs))
     assert f"has a Namespace onepass-system already, which belongs to the cluster {NAME}" in other.what
+    assert f"onepass cluster leave {NAME} --kubeconfig" in other.hint
     assert bench.run("leave").code == 0  # though no Cluster says where it is
     eventually(bench.untouched)
 

@@ -12,6 +12,7 @@ from onepass.api.meta import Object
 from onepass.cli import client, foothold, memberclient
 from onepass.cli.failure import Refused
 from onepass.cli.memberclient import Member
+from onepass.registry import names
 
 CLUSTER = "onepass.karpor.io/cluster"  # which Cluster it belongs to
 GATEWAY = "onepass.karpor.io/gateway"  # of which gateway
@@ -62,6 +63,13 @@ class Claim:
         if cluster != self.cluster:
             return f"belongs to the cluster {cluster}"
         return "is of an earlier time, or of another gateway"
+
+    def named(self, obj: Object) -> str:
+        """By which name `leave` of this gateway takes an object away. A mark that is no name is nothing to type."""
+        found = meta.annotations(obj)
+        cluster = found.get(CLUSTER, "")
+        ours = is_ours(obj) and found.get(GATEWAY, "") in ("", self.gateway)
+        return cluster if ours and not names.subdomain(cluster) else self.cluster
 
 
 def claim(gateway: client.Gateway, cluster: str) -> Claim:

@@ -152,10 +152,12 @@ class Join:
         what = f"{meta.text(found, 'kind')} {meta.name(found)}"
         if self.claim.covers(found):
             return Failure(f"another attempt to join {self.ground.cluster} is under way", "try again when it is done")
+        name = self.claim.named(found)
+        known = f"that was {name}" if name == self.ground.cluster else f"{name} is not to stay there"
         return Failure(
             f"the member has a {what} already, which {self.claim.holder(found)}",
-            f"join in another namespace: --namespace NAME; or, if that was {self.ground.cluster}, take it away first: "
-            f"onepass cluster leave {self.ground.cluster} --kubeconfig FILE",
+            f"join in another namespace: --namespace NAME; or, if {known}, take it away first: "
+            f"onepass cluster leave {name} --kubeconfig FILE",
         )
 
     def _judged(self, judge: Callable[[], Object | None]) -> None:

@@ -26,8 +26,8 @@ from onepass.registry import destinations, proxies
 _JOIN = """give OnePass a service account of its own on that cluster; this makes one, and keeps nothing of yours:
   onepass cluster join NAME --kubeconfig {1} --context {0}"""
 _OTHER = (
-    "take another context of that cluster, whose user has a client certificate or a token, or logs in by a program: "
-    "with such a one go by onepass cluster join"
+    "take another context of that cluster: one whose user has a client certificate or a token, or, for "
+    "onepass cluster join, logs in by a program"
 )
 _MEND = "mend that in the kubeconfig, until kubectl works with this context"
 _NAME = "name the member's kubeconfig with --kubeconfig; of a list, as KUBECONFIG may be, one file"

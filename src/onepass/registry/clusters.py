@@ -96,7 +96,8 @@ def _warn(obj: Object) -> Sequence[str]:
     if not access.get("insecure"):
         return ()
     told = [
-        "spec.access.insecure: whoever can answer for the endpoint gets the credential and every request: give caBundle"
+        "spec.access.insecure: whoever can answer for the endpoint gets the credential and every request;"
+        " give caBundle instead"
     ]
     if access.get("caBundle"):
         told.append("spec.access.caBundle: not used while insecure is true")
