@@ -96,8 +96,18 @@ async def test_a_mirror_of_nothing_is_synced() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [b"{", b"\xff", b"[]", b"5", b"{}", b'{"metadata": 5}', b'{"metadata": {}}', b'{"metadata": {"name": "other"}}'],
-    ids=["cut", "bytes", "list", "number", "empty", "no-metadata", "no-name", "name-of-another"],
+    [
+        b"{",
+        b"\xff",
+        b"[]",
+        b"5",
+        b"{}",
+        b'{"metadata": 5}',
+        b'{"metadata": {}}',
+        b'{"metadata": {"name": "other"}}',
+        b'{"metadata": {"name": "namespaces/b"}}',
+    ],
+    ids=["cut", "bytes", "list", "number", "empty", "no-metadata", "no-name", "name-of-another", "slash"],
 )
 async def test_what_no_gateway_wrote_is_passed_over_and_stops_nothing(
     storage: Storage, write: Write, value: bytes

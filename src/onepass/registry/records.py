@@ -57,7 +57,9 @@ def readable(record: Record, revision: int = 0) -> Object | None:
 def _ending(obj: Object) -> bytes:
     """What the key of an object ends with."""
     namespace, name = meta.namespace(obj), meta.name(obj)
-    return (f"/{namespace}/{name}" if namespace else f"/{name}").encode() if name else b"?"
+    if not name or "/" in name + namespace:
+        return b"?/"  # as no key does
+    return (f"/{namespace}/{name}" if namespace else f"/{name}").encode()
 
 
 def token(revision: int, after: bytes) -> str:
