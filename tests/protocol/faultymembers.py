@@ -32,6 +32,8 @@ class Faulty:
     arrived: int = 0
     arrival: asyncio.Event = field(default_factory=asyncio.Event)
     _over: asyncio.Event = field(default_factory=asyncio.Event)
+    _writers: list[asyncio.StreamWriter] = field(default_factory=list)
+    _tasks: set[asyncio.Task[None] | None] = field(default_factory=set)
 
     async def has(self, requests: int) -> None:
         """Returns when so many requests (of one that never completes TLS: connections) are there."""
@@ -44,6 +46,8 @@ class Faulty:
         self.arrival.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.append(writer)
+        self._tasks.add(asyncio.current_task())
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while await self._answered(reader, writer):
                 pass
@@ -85,8 +89,15 @@ class Faulty:
                 raise AssertionError(self.fault)
         return False
 
-    def end(self) -> None:
+    async def end(self) -> None:
+        """Leave no connection behind, whatever its peer does."""
         self._over.set()
+        for writer in self._writers:
+            writer.transport.abort()
+        for writer in self._writers:
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        await asyncio.gather(*filter(None, self._tasks), return_exceptions=True)
 
 
 @contextlib.asynccontextmanager
@@ -118,8 +129,8 @@ async def running(
     try:
         yield member
     finally:
-        member.end()
         server.close()
+        await member.end()
         await server.wait_closed()
 
 
