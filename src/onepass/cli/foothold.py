@@ -17,6 +17,7 @@ NAMESPACE = "onepass-system"
 ROLE = "cluster-admin"
 JOINED = "onepass.karpor.io/namespace"  # an annotation on the Cluster: where in the member its account is
 LABELS: Object = {"app.kubernetes.io/managed-by": "onepass"}
+LABEL = ",".join(f"{key}={value}" for key, value in LABELS.items())  # as a selector
 SPACES = "/api/v1/namespaces"
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -118,7 +119,7 @@ def joined(cluster: Object) -> str:
 
 def spaces() -> str:
     """The path that lists every namespace of a join, of whichever gateway."""
-    return f"{SPACES}?labelSelector={quote(','.join(f'{key}={value}' for key, value in LABELS.items()))}"
+    return f"{SPACES}?labelSelector={quote(LABEL)}"
 
 
 def role_path(role: str) -> str:

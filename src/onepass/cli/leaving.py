@@ -12,6 +12,7 @@ from onepass.cli.claims import Claim
 from onepass.cli.failure import Failure, Refused, Unreachable
 from onepass.cli.foothold import Foothold
 from onepass.cli.memberclient import Member
+from onepass.registry import names
 
 
 class Shut(Failure):
@@ -62,12 +63,15 @@ class Leave:
         if cluster is None:
             raise Failure(f"there is no cluster {self.name}", "see which there are: onepass cluster list")
         ground = Foothold(self.name, self._joined(cluster), "")
+        if names.label(ground.namespace):
+            raise Failure("--namespace is no name of a namespace", "leave it out, or write it as join had it")
         itself = meta.text(clusterviews.access(cluster), "identity") == "Impersonate"
         self.gateway.delete(self.path)
         kinds = ["clusterrolebinding", *(["clusterrole"] if itself else [])]
         return [
             *(f"kubectl delete {kind} {shlex.quote(ground.binding)}" for kind in kinds),
-            f"kubectl delete namespace {shlex.quote(ground.namespace)}",
+            # By its label as well: the Cluster may have been made to name a namespace of somebody else.
+            f"kubectl delete namespace -l {foothold.LABEL} --field-selector metadata.name={ground.namespace}",
         ]
 
     def _joined(self, cluster: Object) -> str:
