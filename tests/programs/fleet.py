@@ -155,7 +155,11 @@ async def serve(fleet: Fleet) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(SERVER_NAME).configure_cert(context)
     context.set_alpn_protocols(["http/1.1"])
-    listener = socket.create_server(("0.0.0.0", 0), backlog=1024)  # every loopback address is a member
+    # Every address of loopback is a member, and no other way leads here.
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+    listener.bind(("0.0.0.0", 0))
+    listener.listen(1024)
     listener.setblocking(False)
     tasks: set[asyncio.Task[None]] = set()
 
