@@ -181,7 +181,7 @@ def load(gateway: Gateway, directory: Path) -> Iterator[Load]:
     way = Way(directory, "x509", gateway.url, authority, config["users"][0]["user"])
     place = f"{gateway.url}{CLUSTERS}/sandbox-1/proxy"
     with (
-        httpx2.Client(http2=True, verify=way.tls(), base_url=place, trust_env=False, timeout=SECONDS) as client,
+        httpx2.Client(verify=way.tls(), base_url=place, trust_env=False, timeout=SECONDS) as client,
         ThreadPoolExecutor(3) as pool,
     ):
         running = Load(client)
