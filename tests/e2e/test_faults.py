@@ -220,11 +220,16 @@ def found_out(gateway: Gateway, name: str, status: dict[str, Any]) -> None:
 
 
 def hears(gateway: Gateway, name: str, path: str = "/api/v1/pods") -> str:
-    """What a user of a member is told."""
+    """What a user of a member is told, once the gateway knows that one."""
     server = f"--server={gateway.url}{CLUSTERS}/{name}/proxy"
     patience = "--request-timeout=" + ("2s" if name in HANGING else "30s")
-    done = gateway.kubectl(server, patience, "get", "--raw", path, context="onepass", check=False)
-    return done.stdout + done.stderr
+    deadline = time.monotonic() + SECONDS
+    while True:
+        done = gateway.kubectl(server, patience, "get", "--raw", path, context="onepass", check=False)
+        if f'"{name}" not found' not in done.stderr:
+            return done.stdout + done.stderr
+        assert time.monotonic() < deadline, done.stderr
+        time.sleep(0.2)
 
 
 def until(gateway: Gateway, names: Iterable[str], *, healthy: bool) -> dict[str, dict[str, Any]]:
@@ -232,7 +237,12 @@ def until(gateway: Gateway, names: Iterable[str], *, healthy: bool) -> dict[str,
     deadline = time.monotonic() + SECONDS
     while True:
         seen = {name: status for name, status in statuses(gateway).items() if name in names}
-        late = {name: status for name, status in seen.items() if status.get("healthy") is not healthy}
+        late = {
+            name: status
+            for name, status in seen.items()
+            # On a slow machine it may be told first that the data plane does not know a member yet.
+            if status.get("healthy") is not healthy or condition(status, "Ready")[1] == "NotPublished"
+        }
         if not late:
             return seen
         assert time.monotonic() < deadline, late
