@@ -1,6 +1,7 @@
 """The gateway with no more than its pod has: nobody's uid, no capabilities, a root that cannot be written to."""
 
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.e2e
 KUBECTL = str(BIN / "kubectl")
 MANIFEST = ROOT / "deploy" / "manifests" / "standalone.yaml"
 NOBODY = 65532
+HOME = pwd.getpwuid(0).pw_dir
 # The volume goes to /mnt, since /tmp, where it is made, is another one in there. The home of root opens for the program
 # and its interpreter alone, should they be in it.
 WITHIN = """
@@ -25,19 +27,19 @@ mount -t tmpfs tmpfs /media
 mkdir /media/python /media/project
 mount --bind "$2" /media/python
 mount --bind "$3" /media/project
-mount -t tmpfs -o mode=755 tmpfs /root
+mount -t tmpfs -o mode=755 tmpfs "$4"
 for place in "$2=python" "$3=project"; do
-  case "$place" in /root/*) mkdir -p "${place%%=*}"; mount --bind "/media/${place##*=}" "${place%%=*}";; esac
+  case "$place" in "$4"/*) mkdir -p "${place%%=*}"; mount --bind "/media/${place##*=}" "${place%%=*}";; esac
 done
 mount -t tmpfs -o size=64m,mode=1777 tmpfs /tmp
-for each in / /media /root; do mount -o remount,ro,bind $each; done
-shift 3
+for each in / /media "$4"; do mount -o remount,ro,bind $each; done
+shift 4
 exec setpriv --reuid=65532 --regid=65532 --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs "$@"
 """
 
 
 def within(volume: Path, *command: str) -> list[str]:
-    return ["unshare", "--mount", "sh", "-ec", WITHIN, "sh", str(volume), sys.base_prefix, str(ROOT), *command]
+    return ["unshare", "--mount", "sh", "-ec", WITHIN, "sh", str(volume), sys.base_prefix, str(ROOT), HOME, *command]
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ def test_what_the_pod_has_is_enough(volume: Path) -> None:
 
 def test_nothing_else_can_be_written_to(volume: Path) -> None:
     """Else the test above would prove little."""
-    tried = "for each in / /etc /usr /opt /root; do touch $each/x && echo $each; done; touch /mnt/x /tmp/x && echo so"
+    tried = f"for each in / /etc /usr /opt {HOME}; do touch $each/x && echo $each; done; touch /mnt/x /tmp/x && echo so"
     done = subprocess.run(within(volume, "sh", "-c", tried), capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "so\n"
 
