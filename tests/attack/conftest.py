@@ -5,10 +5,11 @@ HTTP/2.
 """
 
 import base64
+import functools
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from tests import waiting
 from tests.attack import echo
 from tests.attack.echo import Echo
 from tests.attack.rawhttp import Answer, Http2, Wire, request
@@ -29,6 +31,7 @@ from tests.e2e.conftest import Gateway, running
 from onepass.pki import keys
 
 SECONDS = 30.0
+eventually = functools.partial(waiting.eventually, seconds=SECONDS)
 C1 = "/apis/cluster.karpor.io/v1beta1/clusters/c1/proxy"
 C2 = "/apis/cluster.karpor.io/v1beta1/clusters/c2/proxy"
 CLUSTERS = "/apis/cluster.karpor.io/v1beta1/clusters"
@@ -37,13 +40,6 @@ CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 TOKEN_1 = "canary-token-of-c1-7f3a"
 EVERYTHING = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
 READING = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}
-
-
-def eventually(holds: Callable[[], object], told: str = "") -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, told or "it did not come to that"
-        time.sleep(0.05)
 
 
 @dataclass(frozen=True)

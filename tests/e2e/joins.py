@@ -11,8 +11,9 @@ import typer.testing
 import yaml
 from tests.e2e.conftest import Gateway
 from tests.e2e.sandbox.members import Member as Kubectl
-from tests.e2e.sandbox.members import Running, eventually
+from tests.e2e.sandbox.members import Running
 from tests.programs import golang, kubemembers
+from tests.waiting import eventually
 
 from onepass.cli import main
 from onepass.cli.failure import Failure

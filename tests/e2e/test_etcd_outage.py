@@ -7,7 +7,7 @@ import signal
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,19 +21,13 @@ from tests.e2e.conftest import Gateway, running
 from tests.programs import etcds
 from tests.programs.debian import DebianMissing
 from tests.programs.etcds import Etcd
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
 SECONDS = 60.0
 ACCOUNTS = "/api/v1/namespaces/default/serviceaccounts"
 PODS = "/apis/cluster.karpor.io/v1beta1/clusters/c1/proxy/api/v1/pods"
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

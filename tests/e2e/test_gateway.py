@@ -1,6 +1,7 @@
 """The gateway as people meet it, with the real kubectl: start and stop, clusters, passes, answers."""
 
 import base64
+import functools
 import json
 import signal
 import socket
@@ -8,7 +9,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from tests import waiting
 from tests.e2e.conftest import BIN, Gateway, Start
 from tests.machine import free_port
 
@@ -27,14 +29,8 @@ from onepass.pki import keys
 pytestmark = pytest.mark.e2e
 
 SECONDS = 30.0
+eventually = functools.partial(waiting.eventually, seconds=SECONDS)
 PROXY = "/apis/cluster.karpor.io/v1beta1/clusters/{}/proxy"
-
-
-def eventually(holds: Callable[[], bool], told: str = "") -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, told or "it did not come to that"
-        time.sleep(0.05)
 
 
 def applied(gateway: Gateway, *objects: dict[str, object]) -> None:

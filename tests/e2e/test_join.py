@@ -16,7 +16,7 @@ import yaml
 from tests.e2e import joins
 from tests.e2e.conftest import Gateway, Start
 from tests.e2e.joins import Member, b64, clean, onepass, refused, traces
-from tests.e2e.sandbox.members import eventually
+from tests.waiting import eventually
 
 from onepass.api import meta
 from onepass.api.meta import Object

@@ -16,7 +16,7 @@ from tests.e2e import breaking, joins
 from tests.e2e.breaking import Breaker
 from tests.e2e.conftest import BIN, Gateway
 from tests.e2e.joins import Member, b64, onepass, refused
-from tests.e2e.sandbox.members import eventually
+from tests.waiting import eventually
 
 from onepass.cli import claims
 

@@ -8,7 +8,7 @@ import pytest
 from tests.e2e import conftest
 from tests.e2e.conftest import Gateway
 from tests.e2e.sandbox.members import Member as Kubectl
-from tests.e2e.sandbox.members import eventually
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 

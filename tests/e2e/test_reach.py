@@ -1,10 +1,10 @@
 """Members behind a proxy, and with several endpoints: `onepass up` with kubectl and `onepass cluster`."""
 
 import base64
+import functools
 import json
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any  # objects are JSON
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from tests import waiting
 from tests.e2e.conftest import BIN, Gateway
 from tests.machine import free_port
 from tests.programs import beside, connectproxy, forwarder
@@ -20,6 +21,7 @@ from tests.programs.connectproxy import ConnectProxy
 pytestmark = pytest.mark.e2e
 
 SECONDS = 40.0
+eventually = functools.partial(waiting.eventually, seconds=SECONDS)
 PASSWORD = "canary-of-a-proxy"
 BASIC = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
 CLUSTERS = "/apis/cluster.karpor.io/v1beta1/clusters"
@@ -87,13 +89,6 @@ def reachable(gateway: Gateway, name: str) -> tuple[str, str, str]:
     listed = cluster.get("status", {}).get("conditions", [])
     found: dict[str, str] = next((each for each in listed if each["type"] == "Reachable"), {})
     return found.get("status", ""), found.get("reason", ""), found.get("message", "")
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.1)
 
 
 @contextmanager

@@ -5,8 +5,7 @@ import re
 import signal
 import ssl
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.machine import free_port
 from tests.programs import etcds
 from tests.programs.debian import DebianMissing
 from tests.programs.etcds import Etcd
+from tests.waiting import eventually
 
 from onepass.pki import sealkeys
 
@@ -31,25 +31,14 @@ PODS = f"/apis/cluster.karpor.io/v1beta1/clusters/{CLUSTER}/proxy/api/v1/pods"
 LEADS = "runs the controllers from now on"
 
 
-def eventually(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.1)
-
-
 @dataclass
 class Fleet:
     """Two replicas; the first has a sandbox member and began first."""
 
     etcd: Etcd
-    seal: Path
+    storage: str  # the option
     first: Gateway
     second: Gateway
-
-    @property
-    def options(self) -> tuple[str, str]:
-        return f"--storage=etcd://{self.etcd.server}/fleet", f"--seal-key=file:{self.seal}"
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +51,11 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             etcd = stack.enter_context(etcds.running())[0]
         except DebianMissing as missing:
             pytest.skip(str(missing))
-        options = f"--storage=etcd://{etcd.server}/fleet", f"--seal-key=file:{seal}"
+        storage = f"--storage=etcd://{etcd.server}/fleet"
+        options = storage, f"--seal-key=file:{seal}"
         first = stack.enter_context(running(folder / "first", "--sandbox", "1", *options))
         second = stack.enter_context(running(folder / "second", *options))
-        yield Fleet(etcd, seal, first, second)
+        yield Fleet(etcd, storage, first, second)
 
 
 def log(gateway: Gateway) -> str:
@@ -138,7 +128,7 @@ def test_a_replica_with_another_seal_key_says_what_it_lacks(fleet: Fleet, tmp_pa
     wrong.write_text(f"{sealkeys.generate()}\n")
     done = fleet.first.run(
         *(str(BIN / "onepass"), "up", "--data-dir", str(tmp_path / "third")),
-        *(fleet.options[0], f"--seal-key=file:{wrong}"),
+        *(fleet.storage, f"--seal-key=file:{wrong}"),
         check=False,
     )
     assert done.returncode == 1

@@ -4,8 +4,7 @@ import asyncio
 import base64
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -15,6 +14,7 @@ from tests.attack.echo import Echo
 from tests.e2e import ways
 from tests.e2e.conftest import Gateway, running
 from tests.programs.kmsplugin import Kms
+from tests.waiting import eventually
 
 from onepass.pki import sealkeys
 from onepass.storage import sqlite
@@ -25,13 +25,6 @@ pytestmark = pytest.mark.e2e
 SECONDS = 60.0
 TOKEN = "canary-token-5c1d"
 PODS = "/apis/cluster.karpor.io/v1beta1/clusters/{}/proxy/api/v1/pods"
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
+from tests.waiting import eventually
 
 from onepass.runtime.sandboxes import Access, Sandbox
 
@@ -156,13 +156,6 @@ def read_line(process: subprocess.Popen[str], holds: Callable[[str], bool]) -> s
         timer.cancel()
         timer.join()
     raise AssertionError(f"it did not come: {seen}")
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.05)
 
 
 def first_line(kubectl: Member, pod: str) -> str:

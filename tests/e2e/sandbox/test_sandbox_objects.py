@@ -6,13 +6,8 @@ import urllib.error
 import urllib.request
 
 import pytest
-from tests.e2e.sandbox.members import (
-    SECONDS,
-    Member,
-    client_tls,
-    eventually,
-    read_line,
-)
+from tests.e2e.sandbox.members import SECONDS, Member, client_tls, read_line
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -6,13 +6,8 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.sandbox import members
-from tests.e2e.sandbox.members import (
-    Member,
-    Running,
-    eventually,
-    first_line,
-    read_line,
-)
+from tests.e2e.sandbox.members import Member, Running, first_line, read_line
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 

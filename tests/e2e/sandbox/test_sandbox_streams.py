@@ -19,16 +19,9 @@ from pathlib import Path
 import pytest
 import websockets.sync.client
 from tests.e2e.sandbox import members
-from tests.e2e.sandbox.members import (
-    KUBECTL,
-    SECONDS,
-    Member,
-    Running,
-    client_tls,
-    eventually,
-    read_line,
-)
+from tests.e2e.sandbox.members import KUBECTL, SECONDS, Member, Running, client_tls, read_line
 from tests.machine import free_port
+from tests.waiting import eventually
 from websockets.exceptions import ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection
 from websockets.typing import Subprotocol
