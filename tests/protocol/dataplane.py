@@ -7,10 +7,12 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import h2.config
 import h2.connection
 import h2.events
+import httpx2
 import trustme
 
 from onepass.access.policy import Policy
@@ -224,6 +226,12 @@ class Plane:
 
     async def members(self, *members: ir.Member) -> None:
         await self.show(replace(self.gateway, members={member.name: member for member in members}))
+
+    async def told(self, path: str) -> Any:
+        """What Envoy tells of itself, as JSON, on its own socket."""
+        transport = httpx2.AsyncHTTPTransport(uds=self.start.admin)
+        async with httpx2.AsyncClient(transport=transport) as admin:
+            return (await admin.get(f"http://envoy{path}")).json()
 
     async def connect(self, context: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(

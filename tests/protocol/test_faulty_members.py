@@ -213,10 +213,7 @@ async def test_a_thousand_requests_that_hang_are_a_bounded_burden(
 
 async def memory(plane: Plane) -> int:
     """Bytes that Envoy has allocated."""
-    transport = httpx2.AsyncHTTPTransport(uds=plane.start.admin)
-    async with httpx2.AsyncClient(transport=transport) as admin:
-        told = (await admin.get("http://envoy/memory")).json()
-    return int(told["allocated"])
+    return int((await plane.told("/memory"))["allocated"])
 
 
 def test_a_connection_has_room_for_every_stream_that_nobody_reads() -> None:

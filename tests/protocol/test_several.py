@@ -86,7 +86,7 @@ async def test_a_place_goes_and_comes_back_and_no_read_fails(
             await until(functools.partial(_more, answers, len(answers) + 40))
             taken = place.taken
             await place.start()
-            await until(functools.partial(_used, place, taken))
+            await until(functools.partial(_back, plane, place, taken))
             assert other.taken
         over.set()
         await asyncio.gather(*tasks)
@@ -108,8 +108,17 @@ async def _more(answers: list[int], enough: int) -> bool:
     return len(answers) >= enough
 
 
-async def _used(place: Forwarder, taken: int) -> bool:
-    return place.taken > taken + 1  # the first is Envoy asking how it is
+async def _back(plane: Plane, place: Forwarder, taken: int) -> bool:
+    """It is used, and not about to be left out once more for what failed a moment before it came back."""
+    if place.taken <= taken + 1:  # the first is Envoy asking how it is
+        return False
+    (hosts,) = [
+        each["host_statuses"]
+        for each in (await plane.told("/clusters?format=json"))["cluster_statuses"]
+        if each["name"] == "member/prod"
+    ]
+    assert len(hosts) == 2
+    return not any(host["health_status"].get("failed_outlier_check") for host in hosts)
 
 
 @pytest.mark.parametrize(

@@ -366,10 +366,13 @@ public final class Main {
     String[] command = {"sh", "-c", "echo out; echo err >&2; read line; echo got $line; exit 7"};
     Process process = new Exec(client).exec(namespace, "p", command, "main", true, false);
     OutputStream input = process.getOutputStream();
+    // The client gives no stream of a command that has ended, which this one does only after its line.
+    InputStream output = process.getInputStream();
+    InputStream errors = process.getErrorStream();
     input.write("hello\n".getBytes(StandardCharsets.UTF_8));
     input.flush();
-    String out = until(process.getInputStream(), "got hello\n");
-    String err = until(process.getErrorStream(), "err\n");
+    String out = until(output, "got hello\n");
+    String err = until(errors, "err\n");
     process.waitFor(DEADLINE, TimeUnit.SECONDS);
     int code = process.exitValue();
     process.destroy();
