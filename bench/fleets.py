@@ -7,6 +7,7 @@ members of tests.programs.fleet: most are well, of a hundred one hangs and one a
 import argparse
 import asyncio
 import base64
+import functools
 import tempfile
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
-from bench import processes, report
+from bench import measures, processes, report
 from bench import rig as rigs
 from bench.report import Row
 from bench.rig import BenchError, Person
@@ -24,6 +25,7 @@ from rich.console import Console
 from tests.e2e.conftest import Gateway, running
 from tests.programs import fleet
 
+from onepass.api.meta import Object
 from onepass.registry import clusters
 from onepass.registry.store import Store, Write
 from onepass.runtime import sealsources, statuses
@@ -34,6 +36,7 @@ from onepass.storage import sqlite
 
 COUNT = 5000
 PATIENCE = 600.0  # seconds until what does not come is a failure
+SAMPLES = 20
 QUIET = 30.0  # seconds of which the cost of looking after them is taken
 BUDGET = 15.0  # seconds of a cold start
 MEMORY = 400.0  # MiB of the control plane
@@ -47,20 +50,27 @@ async def fill(directory: Path, members: fleet.Running, count: int) -> None:
     try:
         sealer = sealsources.build(settings, data, True)
         store = Store(storage, clusters.strategy(bounds=Whereabouts(settings).bounds), sealer=sealer)
-        ca = base64.b64encode(members.ca.encode()).decode()
         for number in range(count):
-            access = {
-                "endpoint": members.endpoint(number),
-                "caBundle": ca,
-                "serverName": fleet.SERVER_NAME,
-                "credential": {"type": "ServiceAccountToken", "serviceAccountToken": f"token-{number}"},
-            }
-            made = {"metadata": {"name": name(number)}, "spec": {"access": access}}
-            await store.create("", made, Write(statuses.actor()))
+            await store.create("", described(members, number, name(number)), Write(statuses.actor()))
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await storage.close()
+
+
+def described(members: fleet.Running, number: int, called: str) -> Object:
+    access: Object = {
+        "endpoint": members.endpoint(number),
+        "caBundle": base64.b64encode(members.ca.encode()).decode(),
+        "serverName": fleet.SERVER_NAME,
+        "credential": {"type": "ServiceAccountToken", "serviceAccountToken": f"token-{number}"},
+    }
+    return {
+        "apiVersion": "cluster.karpor.io/v1beta1",
+        "kind": "Cluster",
+        "metadata": {"name": called},
+        "spec": {"access": access},
+    }
 
 
 def name(number: int) -> str:
@@ -135,6 +145,7 @@ def start(which: str, directory: Path, members: fleet.Running, count: int, *, fi
                 yield Row(f"{which}: what is told", ", ".join(f"{n} {why}" for why, n in it.reasons().most_common()))
             yield Row(f"{which}: by then", it.cost(), "control plane 400 MiB")
             yield from quiet(which, it, members)
+            yield routable(which, it, members)
             yield Row(f"{which}: most members looked at, at once", f"{members.counts().most}", "64", None)
 
 
@@ -153,6 +164,18 @@ def quiet(which: str, it: Watched, members: fleet.Running) -> Iterator[Row]:
         f"control plane {control:.0f}% of a core, Envoy {envoy:.0f}%, {asked:.0f} members asked a second",
     )
     yield Row(f"{which}: control plane, memory", f"{memory:.0f} MiB", "400 MiB", memory <= MEMORY)
+
+
+def routable(which: str, it: Watched, members: fleet.Running) -> Row:
+    """From the answer to the create of a Cluster to the first request that reaches it."""
+    took = []
+    for number in range(SAMPLES):
+        called = f"fresh-{number}"
+        it.person.post(rigs.CLUSTERS, described(members, number, called))
+        ask = functools.partial(it.person.client.get, f"{rigs.CLUSTERS}/{called}/proxy/version")
+        took.append(measures.seconds_until(ask, 200))
+        it.person.delete(f"{rigs.CLUSTERS}/{called}")
+    return Row(f"{which}: a new Cluster is routable", measures.spread(took), "p99 200 ms", max(took) <= 0.2)
 
 
 def measured(directory: Path, count: int) -> Iterator[Row]:

@@ -93,7 +93,7 @@ def routable(rig: Rig, *, clusters: int, samples: int) -> Row:
         name = f"fresh-{clusters}-{number}"
         rig.admin.post(rigs.CLUSTERS, rig.cluster(name))
         path = f"{rigs.CLUSTERS}/{name}/proxy{rigs.SIZED}"
-        took.append(_until(lambda path=path: rig.admin.client.get(path), 200))  # type: ignore[misc]
+        took.append(seconds_until(lambda path=path: rig.admin.client.get(path), 200))  # type: ignore[misc]
         rig.admin.delete(f"{rigs.CLUSTERS}/{name}")
     return Row(
         f"a new Cluster is routable, {clusters:,} registered",
@@ -110,13 +110,14 @@ def enforced(rig: Rig, *, subjects: int, samples: int) -> Row:
     for _ in range(samples):
         for suspended, code in ((True, 403), (False, 200)):
             rig.admin.patch(path, {"spec": {"suspended": suspended}})
-            took.append(_until(lambda: rig.user.client.get(rig.address), code))
+            took.append(seconds_until(lambda: rig.user.client.get(rig.address), code))
     return Row(
         f"a changed Pass is enforced, {subjects:,} subjects", spread(took), "p99 1 s with 10,000", max(took) <= 1
     )
 
 
-def _until(ask: Callable[[], httpx2.Response], code: int) -> float:
+def seconds_until(ask: Callable[[], httpx2.Response], code: int) -> float:
+    """Raises BenchError when it never answers with that code."""
     began = time.monotonic()
     while (answer := ask()).status_code != code:
         if time.monotonic() - began > PATIENCE:
