@@ -29,6 +29,8 @@ from onepass.pki import keys
 pytestmark = pytest.mark.e2e
 
 SECONDS = 30.0
+# Several controllers write conditions, in no order.
+READY_REASON = 'jsonpath={.status.conditions[?(@.type=="Ready")].reason}'
 eventually = functools.partial(waiting.eventually, seconds=SECONDS)
 PROXY = "/apis/cluster.karpor.io/v1beta1/clusters/{}/proxy"
 
@@ -198,7 +200,7 @@ def test_a_cluster_lives_by_kubectl_and_its_endpoint_is_bound_to_its_credential(
         assert token not in gateway.kubectl("get", "cluster", "dead", "-o", "json", context="onepass").stdout
         for file in gateway.data_dir.glob("onepass.db*"):
             assert token.encode() not in file.read_bytes()
-        reason = ("get", "cluster", "dead", "-o", "jsonpath={.status.conditions[0].reason}")
+        reason = ("get", "cluster", "dead", "-o", READY_REASON)
         eventually(lambda: gateway.kubectl(*reason, context="onepass").stdout == "ConnectionRefused")
         dead = gateway.kubectl("get", "--raw", PROXY.format("dead") + "/api/v1/pods", context="onepass", check=False)
         assert 'cluster "dead" is unreachable' in dead.stderr
@@ -317,7 +319,7 @@ def test_a_member_that_says_nothing_holds_up_no_other(gateway: Gateway) -> None:
         }
         applied(gateway, cluster)
         try:
-            known = ("get", "cluster", "silent", "-o", "jsonpath={.status.conditions[0].reason}")
+            known = ("get", "cluster", "silent", "-o", READY_REASON)
             eventually(lambda: gateway.kubectl(*known, context="onepass").stdout == "Timeout")
             waiting = subprocess.Popen(
                 [str(BIN / "kubectl"), "--context", "onepass", "get", "--raw", PROXY.format("silent") + "/api"],
