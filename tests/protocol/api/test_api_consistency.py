@@ -20,8 +20,12 @@ from tests.protocol.api.informers import END, Graceful, Informer, Killed, Server
 from onepass.api import meta
 from onepass.api.meta import Object
 
-# Connections that break off while the server goes down may be dropped unclosed by the client library.
-pytestmark = pytest.mark.filterwarnings("ignore:.*_SelectorTransport.__del__:pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    # Connections that break off while the server goes down may be dropped unclosed by the client library.
+    pytest.mark.filterwarnings("ignore:.*_SelectorTransport.__del__:pytest.PytestUnraisableExceptionWarning"),
+    # And those that it has just taken by asyncio, which makes no transport for a server that is closed.
+    pytest.mark.filterwarnings("ignore:.*<socket.socket :pytest.PytestUnraisableExceptionWarning"),
+]
 PATIENCE = 60.0
 NAMES = ("a", "b", "c")
 EXAMPLES = settings(
