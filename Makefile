@@ -30,7 +30,9 @@ up: $(VENV)/.ready ## run the gateway with two sandbox member clusters
 	@$(BIN)/onepass up --sandbox 2 --data-dir $(DATA)
 
 test: $(VENV)/.ready ## run every test
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile || { test $$? -eq 1 && \
+		echo "once more, alone: what failed. What passes only now is a test to be mended." && \
+		$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --maxfail 5; }
 
 check: $(VENV)/.ready build/stubs/.ready ## ruff, mypy, import-linter, spelling
 	@$(BIN)/ruff check .

@@ -37,9 +37,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def whole(config: pytest.Config) -> bool:
     """Every test of a file was to run: nothing was picked by name, marker or number, nor stopped at a failure."""
     option = config.option
-    return not (option.keyword or option.markexpr or option.maxfail or option.collectonly) and not any(
-        "::" in argument for argument in config.args
-    )
+    picked = option.keyword or option.markexpr or option.maxfail or option.collectonly or config.getoption("lf", False)
+    return not picked and not any("::" in argument for argument in config.args)
 
 
 @pytest.hookimpl(optionalhook=True)
