@@ -84,13 +84,10 @@ class Statuses(Protocol):
 Ask = Callable[[str, str, str], Awaitable[Answer]]
 
 
-@functools.cache
-def _system_context(*, insecure: bool) -> ssl.SSLContext:
-    """Made once: reading what the system trusts takes tens of milliseconds."""
-    return _context("", insecure=insecure)
-
-
+@functools.lru_cache(maxsize=256)
 def _context(ca: str, *, insecure: bool) -> ssl.SSLContext:
+    """Kept, as members share authorities: to make one takes milliseconds, and tens of them to read what the system
+    trusts, which is for members without an authority of their own."""
     context = ssl.create_default_context(cadata=ca or None)
     context.set_alpn_protocols(["h2", "http/1.1"])
     if insecure:
@@ -101,7 +98,7 @@ def _context(ca: str, *, insecure: bool) -> ssl.SSLContext:
 
 async def handshake(peer: Peer) -> str:
     """The ALPN protocol that the member chooses of h2 and http/1.1. Raises OSError and ssl.SSLError."""
-    context = _context(peer.ca, insecure=peer.insecure) if peer.ca else _system_context(insecure=peer.insecure)
+    context = _context(peer.ca, insecure=peer.insecure)
     async with asyncio.timeout(HANDSHAKE_SECONDS):
         writer = await _connected(peer, context)
     tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
