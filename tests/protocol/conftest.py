@@ -13,7 +13,7 @@ from tests.protocol import dataplane
 from tests.protocol.dataplane import DEADLINE, Answer, Ask, Authorities, Member, Plane, StartMember
 
 from onepass.access.policy import Policy
-from onepass.gateway import bootstrap, ir
+from onepass.gateway import bootstrap, ir, upstreams
 from onepass.pki import certificates
 from onepass.runtime import envoy
 
@@ -77,7 +77,11 @@ def short_dir() -> Iterator[Path]:
 
 
 @pytest.fixture
-async def plane(authorities: Authorities, short_dir: Path) -> AsyncIterator[Plane]:
+async def plane(authorities: Authorities, short_dir: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Plane]:
+    """It waits for connections as long as the test lasts, as a member in this process may be slow to answer, and ends
+    when its log is written."""
+    monkeypatch.setattr(upstreams, "_CONNECT", dataplane.PATIENCE)
+    monkeypatch.setattr(envoy, "STOP_SECONDS", DEADLINE)
     serving = authorities.serving.issue_cert("localhost")
     listener = ir.Listener(
         host="127.0.0.1",

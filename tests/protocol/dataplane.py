@@ -21,7 +21,8 @@ from onepass.runtime import envoy
 from onepass.xds import ads as ads_module
 from onepass.xds.stream import Rejection
 
-DEADLINE = 20.0
+DEADLINE = 120.0  # of what takes a second at most
+PATIENCE = 600.0  # which no test lasts
 
 # Stands in for the gatekeeper: /m/NAME/... goes to a member, /deny is refused, /crash fails, the rest is for the API
 # server. It says which policy it is (the only target's authority) in a header, so that a change of it can be seen.
@@ -230,7 +231,7 @@ class Plane:
     async def told(self, path: str) -> Any:
         """What Envoy tells of itself, as JSON, on its own socket."""
         transport = httpx2.AsyncHTTPTransport(uds=self.start.admin)
-        async with httpx2.AsyncClient(transport=transport) as admin:
+        async with httpx2.AsyncClient(transport=transport, timeout=DEADLINE) as admin:
             return (await admin.get(f"http://envoy{path}")).json()
 
     async def connect(self, context: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

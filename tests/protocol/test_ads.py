@@ -20,7 +20,7 @@ Request = discovery_pb2.DeltaDiscoveryRequest
 Response = discovery_pb2.DeltaDiscoveryResponse
 Call = grpc.aio.StreamStreamCall[Request, Response]
 PATH = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
-DEADLINE = 10.0
+DEADLINE = 120.0
 
 
 @dataclass

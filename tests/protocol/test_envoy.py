@@ -69,7 +69,7 @@ async def test_http2_goes_on_as_http2_where_the_member_offers_it(
         replace(dataplane.described(member, authorities), http2=http2, credential=ir.Credential(token="t"))
     )
     async with httpx2.AsyncClient(
-        http2=True, verify=plane.context(), base_url=f"https://localhost:{plane.port}"
+        http2=True, verify=plane.context(), base_url=f"https://localhost:{plane.port}", timeout=dataplane.DEADLINE
     ) as client:
         answer = await client.get("/m/prod/api")
     assert (answer.http_version, answer.status_code) == ("HTTP/2", 200)
@@ -229,7 +229,7 @@ async def test_the_prober_reaches_members_by_a_socket_of_its_own(
     path = plane.gateway.sockets.probe
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # noqa: PTH116  a look at the local disk
     transport = httpx2.AsyncHTTPTransport(uds=path)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://probe") as client:
+    async with httpx2.AsyncClient(transport=transport, base_url="http://probe", timeout=dataplane.DEADLINE) as client:
         answer = await client.get("/version", headers={"x-onepass-member": "member/prod", "host": "prod.example"})
         assert answer.status_code == 200
         assert replies.WHY not in answer.headers

@@ -15,7 +15,7 @@ import pytest
 from onepass.gateway import bootstrap
 from onepass.runtime import envoy
 
-DEADLINE = 20.0
+DEADLINE = 120.0
 
 
 def described(folder: Path) -> envoy.Envoy:

@@ -22,13 +22,6 @@ SILENT = ("black hole",)  # nothing of a request ever arrives
 REQUESTS = 100
 
 
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that is not made is waited for until the test is over."""
-    monkeypatch.setattr(upstreams, "_CONNECT", 600.0)
-
-
-@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("fault", [*HANGING, *ENDING])
 async def test_a_faulty_member_slows_no_other(
     plane: Plane, ask: Ask, start_member: StartMember, authorities: Authorities, fault: str
@@ -98,8 +91,10 @@ async def test_the_user_of_a_faulty_member_is_told_what_is_wrong(
     told: Told,
 ) -> None:
     """However often somebody asks: what failed before is not a reason of its own."""
-    monkeypatch.setattr(upstreams, "_CONNECT", 0.2)
-    monkeypatch.setattr(routing, "_REQUEST_IDLE", 1.0)
+    if told == UNREACHED:
+        monkeypatch.setattr(upstreams, "_CONNECT", 0.2)
+    if fault == "no answer":
+        monkeypatch.setattr(routing, "_REQUEST_IDLE", 1.0)
     good = dataplane.described(await start_member(), authorities)
     async with faultymembers.running(fault, authorities.members) as bad:
         await plane.members(good, replace(good, name="bad", port=bad.port))
@@ -117,8 +112,15 @@ async def test_an_answer_that_stops_is_cut_off(
     async with faultymembers.running("half a body", authorities.members) as bad:
         await plane.members(good, replace(good, name="bad", port=bad.port))
         with pytest.raises(asyncio.IncompleteReadError) as cut:
-            await ask("/m/bad/x")
+            await never_whole(ask)
     assert cut.value.partial == b"half"
+
+
+async def never_whole(ask: Ask) -> None:
+    """On a machine that is busy an answer may be cut off before it has begun."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            assert (await ask("/m/bad/x")).code == 504
 
 
 async def test_reads_do_not_notice_connections_that_a_member_closes_without_a_word(
@@ -179,7 +181,9 @@ async def test_answers_that_nobody_reads_hold_up_no_other_user_of_the_member(
         await plane.members(replace(dataplane.described(Member(port=port), authorities), http2=True))
         gateway = f"https://localhost:{plane.port}"
         lazy, other = [
-            await stack.enter_async_context(httpx2.AsyncClient(http2=True, verify=plane.context(), base_url=gateway))
+            await stack.enter_async_context(
+                httpx2.AsyncClient(http2=True, verify=plane.context(), base_url=gateway, timeout=DEADLINE)
+            )
             for _ in range(2)
         ]
         for _ in range(30):

@@ -23,10 +23,12 @@ def of(
     named: bool,
 ) -> None:
     """Makes a cluster one of several places. `named` ones are not asked how they are: such a question would go to
-    whatever address the name leads to, as it passes no filter that judges it."""
+    whatever address the name leads to, as it passes no filter that judges it. Nor are those behind a proxy: Envoy asks
+    in its main thread, from where no way leads into a tunnel, and would take all of them for dead, and so use those
+    that outlier detection has left out."""
     options.retry_policy.CopyFrom(_retries(len(member.places)))
     cluster.outlier_detection.consecutive_local_origin_failure.value = 2
-    if not named:
+    if not named and not member.proxy:
         cluster.health_checks.append(_health(member))
 
 

@@ -101,10 +101,12 @@ class Stream:
         return responses
 
     def settled(self, generation: int, types: Collection[str]) -> bool:
-        """Whether the client has asked for each of `types` and answered everything up to `generation`."""
+        """Whether the client has asked for each of `types`, was sent all that it asked for, and has answered everything
+        up to `generation`. A cluster makes Envoy ask for its secrets, and is in use when it has them."""
         return (
             self.generation >= generation
             and all(type_url in self.subscriptions for type_url in types)
+            and not any(each.due for each in self.subscriptions.values())
             and not any(sent.generation <= generation for sent in (*self._outstanding.values(), *self._again))
         )
 

@@ -51,6 +51,11 @@ class Subscription:
         # Who leaves a name but keeps the wildcard is told how that resource stands.
         self._touched.update(name for name in (*subscribe, *unsubscribe) if name != WILDCARD)
 
+    @property
+    def due(self) -> bool:
+        """Whether the client may have to be sent something that `pending` has not told yet."""
+        return self.owed or self._all or bool(self._touched)
+
     def invalidate(self) -> None:
         """The snapshot has changed: look at every name the next time."""
         self._all = True

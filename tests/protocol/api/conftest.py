@@ -42,7 +42,7 @@ from onepass.registry.strategy import Actor
 from onepass.storage.sqlite import SqliteStorage, open_sqlite
 
 NOW = 1_800_000_000.0
-DEADLINE = 20.0
+DEADLINE = 120.0
 ADMIN = Identity("admin", (ADMINISTRATORS, AUTHENTICATED))
 
 
