@@ -60,7 +60,7 @@ FORGED = f"{replies.WHY}: {replies.NOT_PUBLISHED}"  # which is for Envoy to say
 LOGS = "see what its API server logs"
 ENDPOINT = "check that the endpoint is the API server's own"
 BROKE = "broke off the connection before it answered"
-ROTATE = "onepass cluster rotate NAME --kubeconfig FILE"
+ROTATE = "onepass cluster rotate 401 --kubeconfig FILE"
 FAULTS: Mapping[str, Fault] = {
     "refuses": Fault("refuses", False, "ConnectionRefused", "check the endpoint", "nothing listens at its endpoint"),
     "no-tls": Fault("no TLS", False, "Timeout", "check the address and firewalls", "no connection within 5 seconds"),

@@ -97,7 +97,8 @@ def test_a_lost_key_closes_what_it_sealed_and_harms_nothing_else(tmp_path: Path,
         eventually(lambda: condition(gateway, "c1")[1] == "KeyMissing")
         told = condition(gateway, "c1")[2]
         assert f"it is sealed with the key {sealkeys.name(put_away.read_text())}, which is not at hand" in told
-        assert "give it back with --seal-key, or a new credential with onepass cluster rotate" in told
+        remedy = "give the gateway a new credential: onepass cluster rotate c1 --kubeconfig FILE"
+        assert told.endswith(f"; give the key back with --seal-key, or {remedy}")
         assert carried(gateway, "open")
         refused = answer(gateway, "c1")
         assert refused.status_code == 503
@@ -195,7 +196,7 @@ def test_who_writes_the_database_leads_no_credential_elsewhere(tmp_path: Path, m
         with running(data) as gateway:
             for name in ("led", "given", "bitten"):
                 eventually(lambda: condition(gateway, name)[1] == "CredentialDamaged")  # noqa: B023
-                assert "onepass cluster rotate NAME --kubeconfig FILE" in condition(gateway, name)[2]
+                assert f"onepass cluster rotate {name} --kubeconfig FILE" in condition(gateway, name)[2]
                 assert not carried(gateway, name)
             assert carried(gateway, "well")
             gateway.kubectl("apply", "-f", "-", input=cluster(member, "given"), context="onepass")

@@ -55,7 +55,7 @@ def version(text: object) -> bytes:
     ],
 )
 def test_an_answer_becomes_conditions(code: int, body: bytes, told: str) -> None:
-    finding = findings.verdict(Answer(code, body), "h2", 3)
+    finding = findings.verdict(cluster(), Answer(code, body), "h2", 3)
     status = findings.applied(cluster(), {}, finding, 0.0)
     assert standing_of(status) == dict(zip(("Reachable", "Authorized", "Ready"), told.split(", "), strict=True))
     assert status["healthy"] is finding.healthy is told.endswith("True Ready")
@@ -67,7 +67,7 @@ def test_an_answer_becomes_conditions(code: int, body: bytes, told: str) -> None
     [("ConnectionRefused", False), ("TLSFailed", False), ("NotHTTP", True), ("BrokenOff", True), ("NoAnswer", True)],
 )
 def test_what_envoy_says_itself_is_no_answer_of_the_member(why: str, reachable: bool) -> None:
-    finding = findings.verdict(Answer(502, b'{"message":"the member is so"}', why), "h2", 0)
+    finding = findings.verdict(cluster(), Answer(502, b'{"message":"the member is so"}', why), "h2", 0)
     assert (finding.reason, finding.reachable, finding.healthy) == (why, reachable, False)
     assert finding.message.startswith("the member is so")
 
@@ -96,14 +96,40 @@ def test_a_member_without_a_credential_takes_none() -> None:
 
 
 def test_a_member_that_envoy_does_not_know_is_there_all_the_same() -> None:
-    status = findings.applied(cluster(), {}, findings.verdict(Answer(503, b"", "NotPublished"), "h2", 0), 0.0)
+    finding = findings.verdict(cluster(), Answer(503, b"", "NotPublished"), "h2", 0)
+    status = findings.applied(cluster(), {}, finding, 0.0)
     assert standing_of(status)["Reachable"] == "True Connected"
     assert standing_of(status)["Ready"] == "False NotPublished"
 
 
+@pytest.mark.parametrize(
+    ("credential", "told"),
+    [
+        (
+            {"type": "ServiceAccountToken"},
+            "the member refuses the stored credential; give the gateway a new credential: "
+            "onepass cluster rotate c --kubeconfig FILE",
+        ),
+        (
+            {},
+            "the member refuses whoever brings no credential; give the gateway one: "
+            "onepass cluster rotate c --kubeconfig FILE",
+        ),
+        (
+            {"type": "OIDC"},
+            "the member refuses the stored credential; check as whom its credential program logs in, and that the "
+            "member knows that user",
+        ),
+    ],
+    ids=["token", "none", "program"],
+)
+def test_what_to_do_about_a_refusal_fits_how_the_member_is_registered(credential: Object, told: str) -> None:
+    assert findings.verdict(cluster(credential=credential), Answer(401, b""), "h2", 0).message == told
+
+
 def test_what_a_member_says_is_cut_before_it_becomes_a_sentence() -> None:
     body = json.dumps({"message": "a\nb\u001b[31m" + "x" * 10_000}).encode()
-    message = findings.verdict(Answer(500, body), "h2", 0).message
+    message = findings.verdict(cluster(), Answer(500, body), "h2", 0).message
     assert message.startswith("/version answered 500 ab[31mx")
     assert len(message) < 300
 

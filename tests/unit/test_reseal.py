@@ -21,7 +21,7 @@ from onepass.controllers.publish import Publish
 from onepass.controllers.reseal import Reseal
 from onepass.controllers.rotate import closed
 from onepass.pki import sealkeys
-from onepass.pki.sealing import Damaged, KeyMissing, SealError
+from onepass.pki.sealing import Damaged, KeyAway, KeyMissing, SealError
 from onepass.registry import clusters, credentials, records
 from onepass.registry.changes import Changes, Version
 from onepass.registry.sealed import Outdated, Records, Resealing
@@ -275,17 +275,14 @@ async def test_without_a_key_a_credential_is_refused_and_everything_else_is_not(
 @pytest.mark.parametrize(
     ("error", "reason", "ends"),
     [
-        (KeyMissing("it is sealed with the key 1a, which is not at hand: give it back"), "KeyMissing", "give it back"),
-        (
-            Damaged("the sealed bytes were altered"),
-            "CredentialDamaged",
-            "onepass cluster rotate NAME --kubeconfig FILE",
-        ),
-        (ValueError("odd"), "Unreadable", "onepass cluster rotate NAME --kubeconfig FILE"),
+        (KeyMissing("its key is not at hand"), "KeyMissing", "; give the key back with --seal-key, or DO THIS"),
+        (KeyAway("the plugin is away"), "KeyUnavailable", "the plugin is away"),
+        (Damaged("the sealed bytes were altered"), "CredentialDamaged", "were altered; DO THIS"),
+        (ValueError("odd"), "Unreadable", "odd; DO THIS"),
     ],
 )
 def test_a_closed_credential_is_told_with_what_to_do(error: ValueError, reason: str, ends: str) -> None:
-    condition = closed(error)
+    condition = closed(error, "DO THIS")
     assert (condition.type, condition.true, condition.reason) == ("CredentialValid", False, reason)
     assert condition.message.startswith("the stored credential cannot be opened: ")
     assert condition.message.endswith(ends)

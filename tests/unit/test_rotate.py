@@ -17,8 +17,10 @@ from onepass.controllers import conditions, rotate
 from onepass.controllers.conditions import Condition
 from onepass.controllers.findings import Answer
 from onepass.controllers.probe import CLUSTERS
+from onepass.controllers.refusals import Patience
 from onepass.controllers.rotate import Rotate
 from onepass.pki import lifetimes, sealkeys
+from onepass.pki.lifetimes import Lifetime
 from onepass.registry import clusters
 from onepass.registry.mirror import Mirror
 from onepass.registry.store import Store, Write
@@ -28,7 +30,7 @@ from onepass.runtime.statuses import Statuses
 from onepass.storage.interface import Storage
 
 ACCOUNT = "system:serviceaccount:onepass-system:onepass"
-HOUR = 3600.0
+HOUR, DAY = 3600.0, 86400.0
 
 
 def token(begins: float, ends: float, subject: str = ACCOUNT) -> str:
@@ -61,11 +63,12 @@ class Member:
 
 @dataclass
 class Site:
-    """A store with one cluster, and the controller on it, whose steps are made by hand."""
+    """A store with one cluster, and the controller on it, whose steps are made by hand at `now`."""
 
     store: Store
     mirror: Mirror
     rotate: Rotate
+    now: float
 
     async def step(self) -> float | None:
         while self.mirror.get(CLUSTERS, "prod") is None or self._stale(await self.store.get("", "prod")):
@@ -98,7 +101,8 @@ async def site(storage: Storage, write: Write, obj: Object, member: Member, now:
     early = replace(write, actor=replace(write.actor, now=NOW - 100 * HOUR))
     await store.create("", obj, early)
     async with running(mirror):
-        yield Site(store, mirror, Rotate(mirror, store, Statuses(store), member.post, lambda: now))
+        made = Site(store, mirror, Rotate(mirror, store, Statuses(store), member.post, lambda: made.now), now)
+        yield made
 
 
 async def test_a_token_is_renewed_when_most_of_its_time_has_passed(storage: Storage, write: Write) -> None:
@@ -111,9 +115,7 @@ async def test_a_token_is_renewed_when_most_of_its_time_has_passed(storage: Stor
         assert member.asked == [
             ("prod", path, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec})
         ]
-        again = await it.step()
-        assert again is not None
-        assert again > 7 * HOUR
+        assert await it.step() == rotate.LOOK_SECONDS
         assert len(member.asked) == 1
         status, reason, message = await it.condition()
         assert (status, reason) == ("True", "Valid")
@@ -123,10 +125,16 @@ async def test_a_token_is_renewed_when_most_of_its_time_has_passed(storage: Stor
 async def test_a_token_is_left_alone_before(storage: Storage, write: Write) -> None:
     member, old = Member(), token(NOW - HOUR, NOW + 9 * HOUR)
     async with site(storage, write, cluster(old), member) as it:
-        again = await it.step()
-        assert again is not None
-        assert 6.5 * HOUR - 1 <= again <= 7 * HOUR + 1
+        due = rotate.due(await it.store.get("", "prod"), Lifetime(NOW - HOUR, NOW + 9 * HOUR))
+        assert 6.5 * HOUR - 1 <= due - NOW <= 7 * HOUR + 1
+        for it.now in (NOW, due - rotate.LOOK_SECONDS - 1):
+            assert await it.step() == rotate.LOOK_SECONDS
+        it.now = due - 5
+        assert await it.step() == pytest.approx(5)
         assert (member.asked, await it.token()) == ([], old)
+        it.now = due
+        await it.step()
+        assert len(member.asked) == 1
 
 
 async def test_a_token_is_renewed_at_once_on_request(storage: Storage, write: Write) -> None:
@@ -196,9 +204,8 @@ async def test_a_token_that_the_member_refuses_is_renewed_early_and_once(storage
         await refused(it)
         assert await it.step() is None
         assert await it.token() != old
-        again = await it.step()  # the prober has not looked again yet: what it says is of the token before
-        assert again is not None
-        assert again > HOUR
+        # The prober has not looked again yet: what it says is of the token before.
+        assert await it.step() == rotate.LOOK_SECONDS
         await refused(it)  # also the new one
         again = await it.step()
         assert again is not None
@@ -220,7 +227,7 @@ async def test_a_token_that_is_refused_for_its_renewal_too_is_told(storage: Stor
         status, reason, message = (await it.conditions())["CredentialValid"]
         assert (status, reason) == ("False", "Refused")
         assert "the member refuses the token" in message
-        assert "onepass cluster rotate NAME --kubeconfig FILE" in message
+        assert message.endswith("; give the gateway a new credential: onepass cluster rotate prod --kubeconfig FILE")
 
 
 async def test_of_two_that_renew_the_first_is_kept(storage: Storage, write: Write) -> None:
@@ -246,7 +253,8 @@ async def test_of_two_that_renew_the_first_is_kept(storage: Storage, write: Writ
     ("secret", "told"),
     [
         (token(NOW - HOUR, NOW - 60), ("False", "Expired")),
-        (token(NOW - HOUR, NOW + 60), ("True", "Valid")),
+        (token(NOW - HOUR, NOW + 60), ("True", "EndsSoon")),
+        (token(NOW - HOUR, NOW + 60 * DAY), ("True", "Valid")),
         ("no-jwt", ("True", "NoEnd")),
     ],
 )
@@ -254,6 +262,105 @@ async def test_every_credential_is_told_of(storage: Storage, write: Write, secre
     async with site(storage, write, cluster(secret, renew=False), Member()) as it:
         await it.step()
         assert (await it.condition())[:2] == told
+
+
+REMEDY = "onepass cluster rotate prod --kubeconfig FILE"
+
+
+@pytest.mark.parametrize("what", ["token", "client certificate"])
+@pytest.mark.parametrize(
+    ("left", "status", "reason", "words"),
+    [
+        (31 * DAY, True, "Valid", "31 days left"),
+        (30 * DAY + 1, True, "Valid", "30 days left"),
+        (30 * DAY, True, "EndsSoon", f"30 days left; before that, DO {REMEDY}"),
+        (29 * DAY, True, "EndsSoon", f"29 days left; before that, DO {REMEDY}"),
+        (8 * DAY - 1, True, "EndsSoon", f"7 days left; before that, DO {REMEDY}"),
+        (2 * DAY, True, "EndsSoon", f"2 days left; before that, DO {REMEDY}"),
+        (2 * DAY - 1, True, "EndsSoon", f"1 day left; before that, DO {REMEDY}"),
+        (DAY, True, "EndsSoon", f"1 day left; before that, DO {REMEDY}"),
+        (DAY - 1, True, "EndsSoon", f"less than a day left; before that, DO {REMEDY}"),
+        (1, True, "EndsSoon", f"less than a day left; before that, DO {REMEDY}"),
+        (0, False, "Expired", f"ended 2026-11-20 12:00 UTC; DO {REMEDY}"),
+        (-DAY, False, "Expired", f"ended 2026-11-19 12:00 UTC; DO {REMEDY}"),
+    ],
+)
+def test_what_is_left_of_a_credential_is_told(what: str, left: float, status: bool, reason: str, words: str) -> None:
+    now = 1795176000.0  # 2026-11-20 12:00 UTC
+    ending = rotate.Held(what, Lifetime(now - 90 * DAY, now + left))
+    told = rotate.told(ending, now, rotate.Case(f"DO {REMEDY}"))
+    assert (told.true, told.reason) == (status, reason)
+    assert told.message.startswith(f"the {what} end")
+    assert told.message.endswith(words)
+    refused = rotate.told(ending, now, rotate.Case(f"DO {REMEDY}", refused=True))
+    assert refused.reason == ("Refused" if status else "Expired"), "that it has ended says more than that it is refused"
+    renewed = rotate.told(ending, now, rotate.Case("", renews=True))
+    assert renewed.reason == ("Valid" if status else "Expired")
+    failing = rotate.told(ending, now, rotate.Case(f"DO {REMEDY}", renews=True, failure="so it is"))
+    assert failing.reason == ("RenewalFails" if status else "Expired")
+    assert "; it is not renewed: so it is" in failing.message
+
+
+@pytest.mark.parametrize(
+    ("begins_in", "taken", "told"),
+    [
+        (59, False, (True, "Valid", "days left")),
+        (61, False, (False, "NotYetValid", "counts only from 2026-11-20 12:01 UTC; compare the clocks")),
+        (DAY, False, (False, "NotYetValid", "counts only from 2026-11-21 12:00 UTC; compare the clocks")),
+        (DAY, True, (True, "ClockBehind", "the gateway's clock is behind the member's; set the one that is wrong")),
+    ],
+    ids=["a-little", "soon", "tomorrow", "and-taken"],
+)
+def test_a_credential_that_does_not_count_yet_is_told(
+    begins_in: float, taken: bool, told: tuple[bool, str, str]
+) -> None:
+    now = 1795176000.0
+    early = rotate.Held("token", Lifetime(now + begins_in, now + 90 * DAY))
+    found = rotate.told(early, now, rotate.Case("", refused=not taken and not told[0], taken=taken))
+    assert (found.true, found.reason) == told[:2]
+    assert told[2] in found.message
+
+
+async def test_each_day_less_is_told_although_nothing_changes_but_the_time(storage: Storage, write: Write) -> None:
+    begins, ends = NOW + HOUR, NOW + 32.5 * DAY
+    wanted = {"NotYetValid": NOW} | {f"Valid, {left} days left": ends - (left + 1) * DAY for left in (31, 30)}
+    wanted |= {f"EndsSoon, {left} days left": ends - (left + 1) * DAY for left in range(29, 1, -1)}
+    wanted |= {"EndsSoon, 1 day left": ends - 2 * DAY, "EndsSoon, less than a day left": ends - DAY, "Expired": ends}
+    wanted["Valid, 32 days left"] = begins - 60  # as clocks differ a little
+    seen: dict[str, float] = {}
+    async with site(storage, write, cluster(token(begins, ends), renew=False), Member()) as it:
+        while "Expired" not in seen:
+            pause = await it.step()
+            assert pause is not None
+            _, reason, message = await it.condition()
+            left = message.partition(" UTC, ")[2].partition(";")[0]
+            seen.setdefault(f"{reason}, {left}" if left else reason, it.now)
+            it.now += pause
+    assert seen == pytest.approx(wanted, abs=2)
+
+
+async def test_a_clock_that_is_set_is_noticed_without_any_change(storage: Storage, write: Write) -> None:
+    """Also one that was ahead: what was told to have ended has not."""
+    member, old = Member(401, lambda: {}), token(NOW - HOUR, NOW + 50 * DAY)
+    async with site(storage, write, cluster(old, renew=False), member, NOW + 51 * DAY) as it:
+        for it.now, told in (
+            (NOW + 51 * DAY, "Expired"),
+            (NOW, "Valid"),
+            (NOW + 30 * DAY, "EndsSoon"),
+            (NOW - 400 * DAY, "NotYetValid"),
+            (NOW, "Valid"),
+        ):
+            again = await it.step()
+            assert again is not None
+            assert 1 <= again <= rotate.LOOK_SECONDS
+            assert (await it.condition())[1] == told
+
+
+def test_who_was_tried_later_than_now_is_not_waited_for() -> None:
+    patience = Patience(5, 300)
+    patience.tried("prod", NOW)
+    assert patience.wait("prod", NOW, 0.0) == 10
+    assert patience.wait("prod", NOW - 400 * DAY, 0.0) == 0
 
 
 async def test_the_loop_renews_by_itself(storage: Storage, write: Write) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from onepass.api import meta
 from onepass.api.meta import JSON, Object
-from onepass.controllers import conditions
+from onepass.controllers import conditions, refusals
 from onepass.controllers.conditions import Condition
 from onepass.gateway import replies
 from onepass.registry import credentials
@@ -111,7 +111,7 @@ def _healthy(cluster: Object) -> bool:
     return meta.section(cluster, "status").get("healthy") is True
 
 
-def verdict(answer: Answer, alpn: str, latency_ms: int) -> Finding:
+def verdict(cluster: Object, answer: Answer, alpn: str, latency_ms: int) -> Finding:
     """What an answer to `GET /version` says of a member that a handshake has just succeeded with."""
 
     def bad(reason: str, message: str, *, reachable: bool = True, authorized: bool | None = None) -> Finding:
@@ -129,12 +129,8 @@ def verdict(answer: Answer, alpn: str, latency_ms: int) -> Finding:
             return Finding(True, True, "Ready", "the member answers", version, alpn, latency_ms, authorized=True)
         return bad("NotKubernetes", f"/version did not answer as a kube-apiserver does; {_CHECK}")
     if answer.code == 401:
-        return bad(
-            "Unauthorized",
-            "the member refuses the stored credential; give the gateway a new one: onepass cluster rotate NAME "
-            "--kubeconfig FILE",
-            authorized=False,
-        )
+        what = "the stored credential" if credentials.of(cluster) else "whoever brings no credential"
+        return bad("Unauthorized", f"the member refuses {what}; {refusals.remedy(cluster)}", authorized=False)
     if answer.code == 403:
         return bad(
             "Forbidden",

@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from onepass.api import meta
 from onepass.api.meta import Object
-from onepass.controllers import feed, findings, tunnelling
+from onepass.controllers import connecting, feed, findings, tunnelling
 from onepass.controllers.findings import Answer, Finding, Standing
 from onepass.controllers.loop import Loop, backoff
 from onepass.registry import credentials
@@ -167,10 +167,11 @@ def unreachable(peer: Peer, error: BaseException) -> Finding:
                 f"the certificate of {where} is not trusted: {error.verify_message}; {advice}",
             )
         case ssl.SSLError():
-            why = error.reason or error
+            why = connecting.why(error)
             told = ("TLSFailed", f"{where} does not speak TLS as expected: {why}; check the endpoint and its port")
         case _:
-            told = ("Unreachable", f"{where} cannot be reached: {error}; check the endpoint and the way there")
+            why = connecting.why(error)
+            told = ("Unreachable", f"{where} cannot be reached: {why}; check the endpoint and the way there")
     return Finding(False, False, *told)
 
 
@@ -289,7 +290,7 @@ class Probe:
                 return findings.unanswered(error, alpn, REQUEST_SECONDS)
             late = asyncio.get_running_loop().time() > deadline
             if not (answer.unknown or answer.nobody) or (answer.unknown and late):
-                return findings.verdict(answer, alpn, round((time.perf_counter() - began) * 1000))
+                return findings.verdict(cluster, answer, alpn, round((time.perf_counter() - began) * 1000))
             if late:
                 return None
             await asyncio.sleep(pause)

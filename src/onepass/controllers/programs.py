@@ -22,7 +22,7 @@ from onepass.controllers.conditions import Condition
 from onepass.controllers.loop import Loop, backoff
 from onepass.controllers.probe import CLUSTERS
 from onepass.controllers.refusals import Patience
-from onepass.controllers.rotate import CONDITION, RETRY_SECONDS, Clusters, Secrets
+from onepass.controllers.rotate import CONDITION, LOOK_SECONDS, RETRY_SECONDS, Clusters, Secrets
 from onepass.pki import lifetimes
 from onepass.pki.execcredential import Issued, PluginRefused
 from onepass.registry import credentials
@@ -95,13 +95,15 @@ class Programs:
         known, now = self._answers.get(name), self.clock()
         if known is None or known.asked != _asked(cluster) or not credentials.answered(cluster):
             return 0.0
+        if now < known.at:  # the clock was set back: when it is to be asked again is not known any more
+            return 0.0
         if not refused:
             if not self._patience.tries(name):
                 await self._tell(cluster, _VALID)
-            return known.again - now
+            return min(known.again - now, LOOK_SECONDS)
         if self._patience.tries(name):
             await self._tell(cluster, _REFUSED)
-        return min(known.again - now, self._patience.wait(name, now, known.at))
+        return min(known.again - now, LOOK_SECONDS, self._patience.wait(name, now, known.at))
 
     async def _again(self, name: str, cluster: Object, refused: bool) -> float:
         asked, now = _asked(cluster), self.clock()
@@ -122,7 +124,8 @@ class Programs:
         again = now + max(1.0, share * (ends - now) if ends is not None else UNTOLD_SECONDS)
         self._answers[name] = _Answer(asked, self.clock(), again)
         await self._tell(cluster, _REFUSED if self._patience.tries(name) > 1 else _VALID)
-        return min(again - now, self._patience.wait(name, now, now)) if refused else again - now
+        wait = min(again - now, LOOK_SECONDS)
+        return min(wait, self._patience.wait(name, now, now)) if refused else wait
 
     async def _store(self, name: str, cluster: Object, issued: Issued) -> None:
         asked = _asked(cluster)

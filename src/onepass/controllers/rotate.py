@@ -19,7 +19,7 @@ import structlog
 from onepass.api import meta
 from onepass.api.errors import ApiError
 from onepass.api.meta import JSON, Object
-from onepass.controllers import conditions, feed, findings, refusals
+from onepass.controllers import conditions, connecting, feed, findings, refusals
 from onepass.controllers.conditions import Condition
 from onepass.controllers.findings import Answer
 from onepass.controllers.loop import Loop, backoff
@@ -27,7 +27,7 @@ from onepass.controllers.probe import CLUSTERS
 from onepass.controllers.refusals import Patience
 from onepass.pki import lifetimes
 from onepass.pki.lifetimes import BoundToken, Lifetime
-from onepass.pki.sealing import Damaged, SealError
+from onepass.pki.sealing import Damaged, KeyMissing, SealError
 from onepass.registry import credentials
 
 REQUESTED = "onepass.karpor.io/rotate"  # an annotation: renew now. It goes when that is done.
@@ -35,6 +35,9 @@ CONDITION = "CredentialValid"
 RETRY_SECONDS = (5.0, 300.0)  # the first and the longest pause after a renewal that failed
 _SHARE, _SPREAD = 0.8, 0.05  # renewed when this share of the lifetime has passed, or a little less: not all at once
 _DAY = 86400.0
+_SKEW = 60.0  # seconds, as kube-apiserver allows to the times in a token
+# Between two looks. Nothing wakes a loop when the clock is set, and its own stands still while the machine sleeps.
+LOOK_SECONDS = 3600.0
 _SHORTEST, _LONGEST = 600, 1 << 32  # seconds that a TokenRequest may ask for
 
 log = structlog.get_logger(__name__)
@@ -90,35 +93,69 @@ def due(cluster: Object, lifetime: Lifetime) -> float:
     return lifetime.at(_SHARE - _SPREAD * int.from_bytes(seed[:4], "big") / 2**32)
 
 
-def told(credential: Held, now: float, renews: bool, failure: str = "", refused: bool = False) -> Condition:
-    """What is said of a credential; `refused` by the member."""
-    if refused:
-        why = f"; it is not renewed: {failure}" if failure else ""
-        what_to_do = "give the gateway a new one: onepass cluster rotate NAME --kubeconfig FILE"
-        return Condition(CONDITION, False, "Refused", f"the member refuses the {credential.what}{why}; {what_to_do}")
-    if credential.lifetime is None:
-        if failure:
-            return Condition(CONDITION, True, "RenewalFails", f"the {credential.what} is not renewed: {failure}")
-        return Condition(CONDITION, True, "NoEnd", f"the {credential.what} does not say when it ends")
-    ends = credential.lifetime.ends
-    moment = f"{datetime.fromtimestamp(ends, UTC):%Y-%m-%d %H:%M} UTC"
-    because = f"; it is not renewed: {failure}" if failure else ""
-    if ends <= now:
-        what_to_do = because or "; give the gateway a new one: onepass cluster rotate NAME --kubeconfig FILE"
-        return Condition(CONDITION, False, "Expired", f"the {credential.what} ended {moment}{what_to_do}")
-    days = int((ends - now) // _DAY)
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What matters of a credential beside itself: whether it is renewed, why that failed, and what the member says."""
+
+    remedy: str  # what to do when it is of no use
+    renews: bool = False
+    failure: str = ""
+    refused: bool = False
+    taken: bool = False
+
+
+def told(credential: Held, now: float, case: Case) -> Condition:
+    """What is said of a credential. Its own end comes before a refusal, which is what comes of that."""
+    what, lifetime = credential.what, credential.lifetime
+    because = f"; it is not renewed: {case.failure}" if case.failure else ""
+    if lifetime is not None and lifetime.ends <= now:
+        return Condition(CONDITION, False, "Expired", f"the {what} ended {_day(lifetime.ends)}{because}; {case.remedy}")
+    if lifetime is not None and _begins_in(lifetime, now) > 0:
+        return _early(what, _day(lifetime.begins), case.taken)
+    if case.refused:
+        return Condition(CONDITION, False, "Refused", f"the member refuses the {what}{because}; {case.remedy}")
+    if lifetime is None:
+        if case.failure:
+            return Condition(CONDITION, True, "RenewalFails", f"the {what} is not renewed: {case.failure}")
+        return Condition(CONDITION, True, "NoEnd", f"the {what} does not say when it ends")
+    days = int((lifetime.ends - now) // _DAY)
     left = f"{days} days left" if days > 1 else ("1 day left" if days else "less than a day left")
-    reason = "RenewalFails" if failure else "Valid"
-    ending = because or ("; it is renewed before that" if renews else "")
-    return Condition(CONDITION, True, reason, f"the {credential.what} ends {moment}, {left}{ending}")
+    reason, ending = "Valid", "; it is renewed before that" if case.renews else ""
+    if case.failure:
+        reason, ending = "RenewalFails", because
+    elif not case.renews and lifetime.ends - now <= lifetimes.SOON:
+        reason, ending = "EndsSoon", f"; before that, {case.remedy}"
+    return Condition(CONDITION, True, reason, f"the {what} ends {_day(lifetime.ends)}, {left}{ending}")
 
 
-def closed(error: ValueError) -> Condition:
+def _early(what: str, begins: str, taken: bool) -> Condition:
+    if taken:
+        ahead = (
+            f"the member takes the {what}, which counts only from {begins}: the gateway's clock is behind the member's"
+        )
+        return Condition(CONDITION, True, "ClockBehind", f"{ahead}; set the one that is wrong")
+    early = f"the {what} counts only from {begins}; compare the clocks of the gateway and of the member, or wait"
+    return Condition(CONDITION, False, "NotYetValid", early)
+
+
+def _day(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _begins_in(lifetime: Lifetime, now: float) -> float:
+    """Seconds until a credential counts by our clock, which may be a little behind that of who made it."""
+    return lifetime.begins - _SKEW - now
+
+
+def closed(error: ValueError, remedy: str) -> Condition:
     """What is said of a credential that is stored and cannot be opened."""
-    reason, what_to_do = "Unreadable", "; give the gateway a new one: onepass cluster rotate NAME --kubeconfig FILE"
+    reason, what_to_do = "Unreadable", f"; {remedy}"
     if isinstance(error, SealError):
         reason = error.reason
-        what_to_do = what_to_do if isinstance(error, Damaged) else ""  # the others say it themselves
+        if isinstance(error, KeyMissing):
+            what_to_do = f"; give the key back with --seal-key, or {remedy}"
+        elif not isinstance(error, Damaged):
+            what_to_do = ""  # it says so itself, or mends itself
     return Condition(CONDITION, False, reason, f"the stored credential cannot be opened: {error}{what_to_do}")
 
 
@@ -161,7 +198,7 @@ class Rotate:
             credential = held(await self.secrets.secret(name, meta.uid(cluster)))
         except ValueError as error:
             self._closed.add(name)
-            await self._tell(cluster, closed(error))
+            await self._tell(cluster, closed(error, refusals.remedy(cluster)))
             return RETRY_SECONDS[1]
         self._closed.discard(name)
         if credential is None:
@@ -171,9 +208,10 @@ class Rotate:
 
     async def _kept_up(self, name: str, cluster: Object, credential: Held) -> float | None:
         renews, failure, now = credentials.of(cluster).get("renew") is True, "", self.clock()
+        remedy = refusals.remedy(cluster)
         when = due(cluster, credential.lifetime) if renews and credential.lifetime else None
-        refused = refusals.refuses(cluster)
-        if refusals.takes(cluster):
+        refused, taken = refusals.refuses(cluster), refusals.takes(cluster)
+        if taken:
             self._patience.forget(name)
         patient = self._patience.wait(name, now, 0.0) if refused and renews else 0.0
         requested = REQUESTED in meta.annotations(cluster)
@@ -189,7 +227,7 @@ class Rotate:
             else:
                 self._failures.pop(name, None)
                 return None  # what was written brings the member here again
-        await self._tell(cluster, told(credential, now, renews, failure, refused))
+        await self._tell(cluster, told(credential, now, Case(remedy, renews, failure, refused, taken)))
         if failure:
             self._failures[name] = self._failures.get(name, 0) + 1
             return backoff(*RETRY_SECONDS, self._failures[name]) * random.uniform(0.75, 1.25)  # noqa: S311  spreads what failed together
@@ -229,7 +267,7 @@ class Rotate:
         try:
             answer = await self.post(name, path, json.dumps(request).encode())
         except (OSError, TimeoutError) as error:
-            raise NotRenewed(f"the member does not answer: {error or 'too late'}") from error
+            raise NotRenewed(f"the member does not answer: {connecting.why(error)}") from error
         status = findings.parsed(answer.body)
         account = f"service account {bound.namespace}/{bound.account}"
         if answer.unknown:
@@ -265,11 +303,12 @@ class Rotate:
 
 
 def _next_look(lifetime: Lifetime | None, when: float | None, now: float) -> float | None:
-    """When the days that are left change, or it is time to renew, whatever comes first."""
-    if lifetime is None or lifetime.ends <= now:
+    """When it begins to count, the days that are left change, or it is time to renew, whatever comes first."""
+    if lifetime is None:
         return None
-    changes = (lifetime.ends - now) % _DAY + 1.0
-    return max(1.0, min(changes, when - now)) if when is not None else changes
+    changes = [_begins_in(lifetime, now), (lifetime.ends - now) % _DAY + 1.0 if lifetime.ends > now else 0.0]
+    changes.append(when - now if when is not None else 0.0)
+    return max(1.0, min([LOOK_SECONDS, *(each for each in changes if each > 0)]))
 
 
 def _version(cluster: Object) -> object:

@@ -5,6 +5,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
+from onepass.controllers import connecting
 from onepass.gateway import ir, tunnels
 
 GetProxy = Callable[[], Awaitable[ir.Proxy]]
@@ -60,7 +61,7 @@ async def _reached(proxy: ir.Proxy, shown: str, judge: Judge) -> tuple[asyncio.S
         told = f"the certificate of the proxy {shown} is not trusted by this system: {error.verify_message}"
         raise ProxyFailed("ProxyCertificateInvalid", told) from error
     except OSError as error:
-        told = f"the proxy {shown} cannot be reached ({error.strerror or error}); check proxyURL and that it runs"
+        told = f"the proxy {shown} cannot be reached ({connecting.why(error)}); check proxyURL and that it runs"
         raise ProxyFailed("ProxyUnreachable", told) from error
 
 

@@ -16,6 +16,7 @@ _SUBJECT = re.compile(
     r":(?P<name>[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)",
     re.ASCII,
 )
+SOON = 30 * 86400.0  # seconds before its end from which a credential that nobody renews is warned of
 _LAST = 253_402_300_800  # the end of the year 9999, beyond which no date can be told
 
 

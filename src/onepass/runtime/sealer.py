@@ -17,8 +17,6 @@ from onepass.pki.sealing import Envelope, KeyAway, KeyMissing, Seed
 
 log = structlog.get_logger(__name__)
 
-GIVE = "give it back with --seal-key, or a new credential with onepass cluster rotate NAME --kubeconfig FILE"
-
 
 class Source(Protocol):
     """Where key-encryption keys come from."""
@@ -84,7 +82,7 @@ class Sealer:
                 return sealing.unseal(envelope, seed, context)
         if away:
             raise KeyAway("; ".join(away))
-        raise KeyMissing(f"it is sealed with the key {envelope.wrapped.key}, which is not at hand: {GIVE}")
+        raise KeyMissing(f"it is sealed with the key {envelope.wrapped.key}, which is not at hand")
 
     def at_hand(self, sealed: bytes) -> bool:
         """Whether there is a key to open it with now. If not, the sources find out what they can. Raises Damaged."""

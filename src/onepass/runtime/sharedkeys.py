@@ -69,7 +69,7 @@ class SharedKeys:
             raise SettingsError(
                 "the gateway's own keys in the storage cannot be opened: give the --seal-key of its other replicas, "
                 "or, for another gateway, --storage with a prefix of its own "
-                f"({str(error).partition(': ')[0]})"  # its advice is for members' credentials
+                f"({error})"
             ) from error
         except SealError as error:
             raise SettingsError(f"the gateway's own keys in the storage cannot be opened: {error}") from error
