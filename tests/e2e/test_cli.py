@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -89,7 +90,7 @@ def test_a_member_is_added_used_and_removed(gateway: Gateway, member: GoMember, 
 
 @pytest.mark.parametrize(
     ("server", "told"),
-    [("https://127.0.0.1:1", "nothing listens on 127.0.0.1:1"), ("", "refuses the stored credential")],
+    [("https://127.0.0.1:1", "nothing listens on 127.0.0.1:1"), ("", "refuses the credential of context ctx")],
 )
 def test_a_member_that_does_not_answer_is_told_and_not_kept(
     gateway: Gateway, member: GoMember, tmp_path: Path, server: str, told: str
@@ -99,12 +100,26 @@ def test_a_member_that_does_not_answer_is_told_and_not_kept(
     assert done.returncode == 1
     assert "wrong is not registered" in done.stderr
     assert told in done.stderr
+    assert "onepass cluster" not in done.stderr, "of a cluster that is not there no command can be of use"
     assert "wrong" not in gateway.onepass("cluster", "list").stdout
     kept = gateway.onepass("cluster", "add", "wrong", "--kubeconfig", str(config), "--no-wait")
     try:
         assert "wrong is registered" in kept.stdout
     finally:
         gateway.onepass("cluster", "remove", "wrong")
+
+
+def test_what_is_told_of_a_wrong_token_is_typed_and_helps(gateway: Gateway, member: GoMember, tmp_path: Path) -> None:
+    config = kubeconfig(tmp_path / "config", [("ctx", member.endpoint, {"token": "wrong"})], member.ca)
+    gateway.onepass("cluster", "add", "mistyped", "--kubeconfig", str(config), "--no-wait")
+    try:
+        gateway.kubectl("wait", "--for=condition=Ready=false", "cluster/mistyped", "--timeout=60s", context="onepass")
+        (told,) = re.findall(r"Health .*: onepass (.*)", gateway.onepass("cluster", "show", "mistyped").stdout)
+        right = kubeconfig(tmp_path / "right", [("ctx", member.endpoint, {"token": member.token})], member.ca)
+        gateway.onepass(*(str(right) if word == "FILE" else word for word in shlex.split(told)))
+        gateway.kubectl("wait", "--for=condition=Ready", "cluster/mistyped", "--timeout=60s", context="onepass")
+    finally:
+        gateway.onepass("cluster", "remove", "mistyped")
 
 
 @pytest.mark.parametrize(("name", "server"), [("Not_A_Name", ""), ("metadata", "https://169.254.169.254")])

@@ -180,8 +180,11 @@ def test_no_current_context_is_refused_with_the_choices(tmp_path: Path) -> None:
         (document({"token": 12345}), "put it in quotes"),
         (document({"client-certificate-data": b64(CERTIFICATE)}), "no client key"),
         (document({"client-certificate-data": "%%%a", "client-key-data": b64(KEY)}), "not base64"),
-        (document({"client-certificate-data": b64(b"junk"), "client-key-data": b64(KEY)}), "cannot be read"),
-        (document({"client-certificate-data": b64(CERTIFICATE), "client-key-data": b64(b"junk")}), "cannot be read"),
+        (document({"client-certificate-data": b64(b"junk"), "client-key-data": b64(KEY)}), "is no certificate in PEM"),
+        (
+            document({"client-certificate-data": b64(CERTIFICATE), "client-key-data": b64(b"junk")}),
+            "is no private key in PEM",
+        ),
         (document({"client-certificate": "/absent.crt", "client-key": "/absent.key"}), "/absent.crt"),
         (document({"tokenFile": "/absent/token"}), "/absent/token"),
         (document({"token": "two words"}), "characters that no token has"),

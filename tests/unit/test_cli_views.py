@@ -112,6 +112,63 @@ def test_a_cluster_is_one_row() -> None:
     assert not clusterviews.advice([{"metadata": {"name": "new"}}])
 
 
+def ready(status: str, reason: str, message: str) -> Object:
+    return {"type": "Ready", "status": status, "reason": reason, "message": message}
+
+
+def of(*conditions: Object, name: str = "prod", access: Object | None = None) -> Object:
+    healthy = all(each["status"] == "True" for each in conditions)
+    status: Object = {"healthy": healthy, "conditions": list(conditions)}
+    return {"metadata": {"name": name}, "spec": {"access": access or {}}, "status": status}
+
+
+def test_below_a_list_stands_what_to_type() -> None:
+    sick, ends = ready("False", "Timeout", "gone"), ready("True", "EndsSoon", "soon") | {"type": "CredentialValid"}
+    well = of(ready("True", "Ready", "it answers"))
+    assert clusterviews.advice([well]) == ""
+    assert clusterviews.advice([well, of(ends), of(sick, name="a b")]).endswith(": onepass cluster show 'a b'")
+    told = clusterviews.advice([well, of(ends, name="one"), of(ends, name="two")])
+    assert told == "Credentials end soon, of one and 1 more: onepass cluster show one"
+
+
+def test_a_cluster_is_told_once_what_is_wrong_and_by_which_ways_it_is_reached() -> None:
+    sentence = "nothing listens on p:1"
+    reachable: Object = {"type": "Reachable", "status": "False", "reason": "X", "message": sentence}
+    ends = ready("True", "EndsSoon", "6 days left") | {"type": "CredentialValid"}
+    access: Object = {"endpoint": "https://p:1", "endpoints": ["https://q:1"], "proxyURL": "http://proxy:3128"}
+    told = clusterviews.facts(of(ends, reachable, ready("False", "X", sentence), access=access), NOW)
+    assert [value for _, value in told if sentence in value] == [f"[red]unhealthy[/]: {sentence}"]
+    assert [name for name, _ in told][-3:] == ["Reachable", "CredentialValid", "Age"]
+    facts = dict(told)
+    assert facts["Reachable"] == "[red]no[/]"
+    assert facts["CredentialValid"] == "[yellow]yes[/]: 6 days left"
+    assert facts["Endpoint"] == "https://p:1, https://q:1"
+    assert facts["Proxy"] == "http://proxy:3128"
+
+
+@pytest.mark.parametrize(
+    ("reason", "credential", "why", "hint"),
+    [
+        ("Unauthorized", "", "the member refuses the credential of context ctx", "log in to that cluster anew"),
+        ("Unauthorized", "its own token", "the member refuses its own token", "log in to that cluster anew"),
+        ("CertificateInvalid", "", "as the prober says: onepass x", "certificate-authority-data"),
+        ("ProxyUnreachable", "", "as the prober says: onepass x", "--proxy-url"),
+        ("Timeout", "", "as the prober says: onepass x", ""),
+    ],
+)
+def test_what_is_not_kept_is_told_of_as_a_kubeconfig_has_it(reason: str, credential: str, why: str, hint: str) -> None:
+    result = enrolment.Result("ctx", "prod", "registered")
+    found = enrolment.judged(result, of(ready("False", reason, "as the prober says: onepass x")), credential)
+    assert (found.outcome, found.why) == ("unhealthy", why)
+    assert hint in found.hint
+    assert bool(hint) == bool(found.hint)
+
+
+def test_what_was_not_looked_at_names_no_command_about_a_cluster_that_is_gone() -> None:
+    found = enrolment.judged(enrolment.Result("ctx", "prod", "registered"), None)
+    assert (found.why, found.hint) == ("it has not looked at it within 25 s", "see how the gateway is: onepass status")
+
+
 def test_a_cluster_that_nobody_looked_at_is_not_called_unhealthy() -> None:
     assert "not probed" in clusterviews.rows([{"metadata": {"name": "new"}}], NOW)[0][3]
 

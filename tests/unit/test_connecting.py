@@ -68,8 +68,7 @@ def test_no_error_of_python_is_told_as_it_is(error: Exception, words: str) -> No
     told = connecting.why(error)
     assert told == words
     plain(told)
-    try:
-        raise ValueError("[Errno 111] wrapped") from error
-    except ValueError as wrapped:
-        assert connecting.why(wrapped) == told
+    wrapped = ValueError("[Errno 111] wrapped")
+    wrapped.__cause__ = error
+    assert connecting.why(wrapped) == told
     assert "secret" not in told

@@ -256,6 +256,14 @@ def test_a_member_that_keeps_coming_and_going_is_believed_later_each_time() -> N
     assert watched.look(*[WELL] * 4)
 
 
+def test_what_failed_before_a_change_is_no_reason_to_wait_for_long_after_it() -> None:
+    standing = Standing()
+    for generation, failures in ((1, 1), (1, 2), (1, 3), (2, 1), (2, 2)):
+        standing.begin(generation)
+        standing.seen(AWAY)
+        assert standing.failures == failures
+
+
 def test_a_thousand_flaps_are_few_writes() -> None:
     watched = Watched()
     watched.look(WELL)

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from onepass.api.meta import Object
-from onepass.controllers import probe
+from onepass.controllers import findings, probe
 from onepass.controllers.findings import Answer
 from onepass.gateway import replies
 
@@ -136,6 +136,18 @@ async def test_envoy_is_asked_less_and_less_often_for_a_member_that_it_does_not_
     assert finding is not None
     assert finding.healthy
     assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 0.8, 0.8]
+
+
+def test_a_changed_member_is_looked_at_once_envoy_has_the_change() -> None:
+    def cluster(generation: int, observed: int) -> Object:
+        told: Object = {"type": "Ready", "status": "True", "observedGeneration": observed}
+        return {"metadata": {"name": "prod", "generation": generation}, "status": {"conditions": [told]}}
+
+    prober = probe.Probe(Nothing(), Nothing(), Nothing(), Nothing())  # type: ignore[arg-type]
+    assert prober.delay(cluster(1, 0)) == 0
+    prober._standings["prod"] = ("", findings.Standing())
+    assert prober.delay(cluster(2, 1)) == probe.CHANGED_SECONDS
+    assert prober.delay(cluster(2, 2)) == 0
 
 
 class Nothing:

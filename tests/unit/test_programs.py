@@ -14,6 +14,7 @@ from onepass.controllers import conditions
 from onepass.controllers.conditions import Condition
 from onepass.controllers.probe import CLUSTERS
 from onepass.controllers.programs import Programs
+from onepass.controllers.rotate import LOOK_SECONDS
 from onepass.pki import sealkeys
 from onepass.pki.execcredential import Issued, PluginRefused
 from onepass.registry import clusters
@@ -118,6 +119,20 @@ async def test_an_answer_is_used_until_shortly_before_it_ends(site: Site) -> Non
     assert again - 11 < await site.step(10) <= again - 10
     assert len(site.asked) == 1
     await site.step(again)
+    assert len(site.asked) == 2
+
+
+async def test_the_next_look_is_within_an_hour_and_a_clock_that_is_set_back_makes_the_program_be_asked(
+    site: Site,
+) -> None:
+    """By the clock of a machine that sleeps no time passes, and nobody tells when it is set."""
+    site.answers = [Issued("t", "", "", site.now + 400 * 86400.0)] * 2
+    assert await site.step() == LOOK_SECONDS
+    assert await site.step(10) == LOOK_SECONDS
+    assert len(site.asked) == 1
+    await site.step(-30 * 86400.0)
+    assert len(site.asked) == 2
+    await site.step(1)
     assert len(site.asked) == 2
 
 

@@ -150,7 +150,6 @@ def _request(user: str, groups: tuple[str, ...], key: ec.EllipticCurvePrivateKey
         names += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         built = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(names)).sign(key, hashes.SHA256())
     except ValueError as error:
-        raise Failure(
-            f"no certificate can carry {user} and these groups: {error}", "log in without --certificate"
-        ) from error
+        told = f"no certificate can carry {user} and these groups: each must have 1 to 64 characters of Unicode"
+        raise Failure(told, "log in without --certificate") from error
     return built.public_bytes(Encoding.PEM)

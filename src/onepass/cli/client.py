@@ -19,7 +19,9 @@ from lightkube.core.exceptions import ConfigError
 
 from onepass.api import meta
 from onepass.api.meta import Object
+from onepass.cli import transport
 from onepass.cli.failure import Failure, Refused, Unreachable
+from onepass.controllers import connecting
 
 CLUSTERS = "/apis/cluster.karpor.io/v1beta1/clusters"
 PASSES = "/apis/access.karpor.io/v1beta1/passes"
@@ -129,7 +131,7 @@ class Gateway:
             self.ca = _authority(config)
             self._http = client_adapter.Client(config, parameters)
         except (ConfigError, OSError, ValueError, TypeError) as error:
-            raise Failure(f"{path}: its certificates cannot be used ({error})") from error
+            raise Failure(f"{path}: its certificates cannot be used ({transport.unusable(error)})") from error
 
     def __enter__(self) -> Self:
         return self
@@ -235,22 +237,22 @@ class Gateway:
         except httpx2.ConnectTimeout as error:
             raise Unreachable(f"the gateway at {self.url} does not answer in time", "is it running?") from error
         except httpx2.ConnectError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            if wrong := connecting.distrusted(error):
                 raise Unreachable(
-                    f"what listens at {self.url} is not the gateway of {self.path} ({error})",
+                    f"what listens at {self.url} is not the gateway of {self.path} ({wrong})",
                     "its certificate is not signed by that kubeconfig's authority: use the kubeconfig of this gateway",
                 ) from error
             raise Unreachable(
-                f"no gateway answers at {self.url} ({error})",
+                f"no gateway answers at {self.url} ({transport.failing(error)})",
                 "start it with `onepass up`, or name another with --kubeconfig or --data-dir",
             ) from error
         except httpx2.TransportError as error:
-            detail = str(error) or type(error).__name__
             for alert, fate in _CERTIFICATE_ALERTS.items():
-                if alert in detail:
+                if alert in str(error):
                     told = f"the certificate in {self.path} {fate}: {self.url} refuses it"
                     raise Failure(told, "ask for a new pass") from error
-            raise Unreachable(f"the gateway at {self.url} broke off ({detail})", "see what it logs") from error
+            told = f"the gateway at {self.url} broke off ({transport.failing(error)})"
+            raise Unreachable(told, "see what it logs") from error
         except ConfigError as error:
             raise Failure(f"{self.path}: {error}") from error
 

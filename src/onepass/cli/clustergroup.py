@@ -1,5 +1,6 @@
 """`onepass cluster`: register member clusters, look at them, take them away."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -78,15 +79,17 @@ def add(
     if not result.good:
         raise Failure(
             f"{name} is not registered, because the gateway would not get through: {result.why}",
-            "mend that and add it again, or register it as it is with --no-wait",
+            f"{result.hint or 'mend that'}; then add it again, or register it as it is with --no-wait",
         )
     if format is not Format.table:
         output.data(format, made)
     elif result.outcome == "healthy":
         output.say(f"[green]{safe(name)} is registered and healthy[/] ({safe(result.version)}).")
-        output.say(f"Give somebody access: onepass pass issue USER --cluster {safe(name)} -o user.kubeconfig")
+        output.say(
+            f"Give somebody access: onepass pass issue USER --cluster {safe(shlex.quote(name))} -o user.kubeconfig"
+        )
     else:
-        output.say(f"{safe(name)} is registered. See how it is: onepass cluster show {safe(name)}")
+        output.say(f"{safe(name)} is registered. See how it is: onepass cluster show {safe(shlex.quote(name))}")
 
 
 app.command()(joiningcommands.join)
@@ -145,7 +148,7 @@ def _tabulate(results: "Sequence[Result]") -> None:
                 safe(r.context),
                 safe(r.cluster or "-"),
                 f"[{colours[r.outcome]}]{r.outcome}[/]",
-                safe(r.why if r.outcome != "healthy" else r.version),
+                safe(r.version if r.outcome == "healthy" else "; ".join(filter(None, (r.why, r.hint)))),
             )
             for r in results
         ],
@@ -199,10 +202,10 @@ def show(
     """
     from datetime import UTC, datetime
 
-    from onepass.cli import client, clusterviews
+    from onepass.cli import clusterviews, enrolment
 
     with options.gateway(ctx, kubeconfig, data_dir) as gateway:
-        cluster = gateway.get(f"{client.CLUSTERS}/{client.segment(name)}")
+        cluster = enrolment.registered(gateway, name)
     if format is not Format.table:
         output.data(format, cluster)
     else:
@@ -249,7 +252,7 @@ def remove(
                 if joined:
                     output.note(
                         f"[yellow]note:[/] its service account is still in the member; take it "
-                        f"away by: onepass cluster leave {safe(name)} --kubeconfig FILE"
+                        f"away by: onepass cluster leave {safe(shlex.quote(name))} --kubeconfig FILE"
                     )
     if missing:
         raise Failure(f"there is no cluster {', '.join(missing)}", "see which there are: onepass cluster list")

@@ -1,5 +1,6 @@
 """How clusters are shown. Pure: objects in, markup out."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,7 +11,10 @@ from onepass.cli import durations
 from onepass.cli.output import safe
 
 COLUMNS = ("NAME", "PROVIDER", "ENDPOINT", "HEALTH", "VERSION", "NODES", "AGE")
-_TOLD = ("Reachable", "Authorized", "CredentialValid")  # beside Ready, which is the health
+# Beside Ready, which is the health, in this order.
+_TOLD = ("Reachable", "Authorized", "CredentialValid")
+_ENDING = ("EndsSoon", "RenewalFails")
+_WARNS = (*_ENDING, "ProgramFails", "ClockBehind", "SomeEndpointsUnreachable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,20 +84,34 @@ def _health_and_reason(cluster: Object) -> str:
 
 
 def advice(clusters: Sequence[Object]) -> str:
-    """A sentence below a list, when some cluster in it is unhealthy."""
+    """A sentence below a list, when some cluster in it is unhealthy, or is about to be."""
     unwell = [meta.name(each) for each in clusters if (found := health(each)).known and not found.healthy]
-    return f"What is wrong, and what to do: onepass cluster show {safe(unwell[0])}" if unwell else ""
+    if unwell:
+        return f"What is wrong, and what to do: onepass cluster show {safe(shlex.quote(unwell[0]))}"
+    ending = [meta.name(each) for each in clusters for told in conditions(each) if _ends(told)]
+    if not ending:
+        return ""
+    whose = f"{ending[0]} and {len(ending) - 1} more" if ending[1:] else ending[0]
+    return f"Credentials end soon, of {safe(whose)}: onepass cluster show {safe(shlex.quote(ending[0]))}"
+
+
+def _ends(condition: Object) -> bool:
+    return meta.text(condition, "type") == "CredentialValid" and meta.text(condition, "reason") in _ENDING
 
 
 def _nodes(cluster: Object) -> str:
     return safe(str(meta.section(cluster, "status").get("nodes", "")))
 
 
-def _condition(condition: Object) -> tuple[str, str]:
-    status, message = meta.text(condition, "status"), safe(meta.text(condition, "message"))
+def _condition(condition: Object, said: str) -> tuple[str, str]:
+    """A line of `facts`, without the sentence that was `said` before."""
+    status, message = meta.text(condition, "status"), meta.text(condition, "message")
     colour = {"True": "green", "False": "red"}.get(status, "yellow")
+    if status == "True" and meta.text(condition, "reason") in _WARNS:
+        colour = "yellow"
     word = {"True": "yes", "False": "no"}.get(status, "not known")
-    return safe(meta.text(condition, "type")), f"[{colour}]{word}[/]: {message}"
+    told = f": {safe(message)}" if message and message != said else ""
+    return meta.text(condition, "type"), f"[{colour}]{word}[/]{told}"
 
 
 def rows(clusters: Sequence[Object], now: datetime) -> list[tuple[str, ...]]:
@@ -128,7 +146,8 @@ def facts(cluster: Object, now: datetime) -> list[tuple[str, str]]:
         ("Description", safe(meta.text(spec, "description"))),
         ("Provider", safe(meta.text(spec, "provider"))),
         ("Labels", safe(", ".join(f"{k}={v}" for k, v in sorted(meta.labels(cluster).items())))),
-        ("Endpoint", safe(meta.text(reached, "endpoint"))),
+        ("Endpoint", safe(", ".join(endpoints(cluster)))),
+        ("Proxy", safe(meta.text(reached, "proxyURL"))),  # its password is not in it
         ("Server name", safe(meta.text(reached, "serverName"))),
         ("Certificate", safe(checked)),
         ("Credential", safe(f"{meta.text(held, 'type')} {meta.text(held, 'fingerprint')}".strip())),
@@ -137,6 +156,6 @@ def facts(cluster: Object, now: datetime) -> list[tuple[str, str]]:
         ("Version", safe(meta.text(status, "version"))),
         ("Nodes", _nodes(cluster) or ("not told: the stored credential may not list them" if found.healthy else "")),
         ("Latency", safe(meta.text(status, "latency"))),
-        *(_condition(each) for each in conditions(cluster) if meta.text(each, "type") in _TOLD),
+        *(_condition(each, found.why) for kind in _TOLD for each in conditions(cluster) if each.get("type") == kind),
         ("Age", age(cluster, now)),
     ]

@@ -1,6 +1,7 @@
 """Registering member clusters, one or a whole kubeconfig, and telling what the prober finds."""
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -16,6 +17,15 @@ from onepass.cli.memberconfig import Access, Kubeconfig
 
 # The prober's longest look is a handshake of 5 s, 5 s for Envoy to learn of the member, and a request of 10 s.
 VERDICT_SECONDS = 25.0
+_PROXY = "a kubeconfig has proxyURL as proxy-url, and --proxy-url goes before it: mend that"
+# By the prober's reasons, whose sentences are about fields of a Cluster that is not kept.
+_HINTS = {
+    "Unauthorized": "log in to that cluster anew, until kubectl works with this context",
+    "CertificateInvalid": (
+        "a kubeconfig has caBundle as certificate-authority-data, and serverName as tls-server-name: mend that"
+    ),
+    **dict.fromkeys(("ProxyForbidden", "ProxyNotFound", "ProxyUnauthorized", "ProxyUnreachable"), _PROXY),
+}
 _LABEL = re.compile(r"([^=\s]+)=([^=\s]*)")
 _LONGEST_NAME = 63
 
@@ -42,6 +52,7 @@ class Result:
     outcome: Outcome
     why: str = ""
     version: str = ""
+    hint: str = ""  # what to do, of one that is not kept
 
     @property
     def good(self) -> bool:
@@ -99,7 +110,7 @@ def register(gateway: client.Gateway, obj: Object, *, dry_run: bool = False) -> 
 
 
 def registered_already(name: str) -> Failure:
-    hint = f"choose another name, or take that one away first: onepass cluster remove {name}"
+    hint = f"choose another name, or take that one away first: onepass cluster remove {shlex.quote(name)}"
     return Failure(f"a cluster {name} is registered already", hint)
 
 
@@ -111,6 +122,14 @@ def find(gateway: client.Gateway, name: str) -> Object | None:
         if refused.code != 404:
             raise
         return None
+
+
+def registered(gateway: client.Gateway, name: str) -> Object:
+    """The Cluster. Raises Failure when there is none."""
+    found = find(gateway, name)
+    if found is None:
+        raise Failure(f"there is no cluster {name}", "see which there are: onepass cluster list")
+    return found
 
 
 def same_place(cluster: Object, member: Member) -> None:
@@ -129,14 +148,22 @@ def verdict(gateway: client.Gateway, name: str, seconds: float = VERDICT_SECONDS
     return gateway.wait(client.CLUSTERS, name, lambda obj: clusterviews.health(obj).known, seconds)
 
 
-def judged(result: Result, found: Object | None) -> Result:
-    """A registered cluster's result with the prober's word."""
+def judged(result: Result, found: Object | None, credential: str = "") -> Result:
+    """A registered cluster's result with the prober's word, told of one that is not kept when it is bad.
+
+    `credential` is how a sentence calls what it was registered with; by default it is the context's.
+    """
     if found is None:
-        why = f"the gateway has not looked at it yet: onepass cluster show {result.cluster}"
-        return replace(result, outcome="unhealthy", why=why)
+        why = f"it has not looked at it within {VERDICT_SECONDS:.0f} s"
+        return replace(result, outcome="unhealthy", why=why, hint="see how the gateway is: onepass status")
     health = clusterviews.health(found)
     version = meta.text(meta.section(found, "status"), "version")
-    return replace(result, outcome="healthy" if health.healthy else "unhealthy", why=health.why, version=version)
+    if health.healthy:
+        return replace(result, outcome="healthy", why=health.why, version=version)
+    why, hint = health.why, _HINTS.get(health.reason, "")
+    if health.reason == "Unauthorized":  # the prober's advice is for a cluster that is there
+        why = f"the member refuses {credential or f'the credential of context {result.context}'}"
+    return replace(result, outcome="unhealthy", why=why, hint=hint)
 
 
 def settled(gateway: client.Gateway, result: Result, found: Object | None) -> Result:
@@ -152,7 +179,9 @@ def named(context: str, taken: Iterable[str] = ()) -> str:
     name = re.sub(r"[^a-z0-9]+", "-", context.lower()).strip("-")[:_LONGEST_NAME].strip("-")
     if not name:
         raise Failure(
-            f"no name for a cluster can be made of {context!r}", "register it with `onepass cluster add NAME`"
+            f"no name for a cluster can be made of {context!r}",
+            "register it by a name that you choose: "
+            f"onepass cluster add NAME --kubeconfig FILE --context {shlex.quote(context)}",
         )
     used = set(taken)
     if name not in used:

@@ -138,7 +138,7 @@ def _request(order: Order, key: ec.EllipticCurvePrivateKey) -> bytes:
         names += [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in order.groups]
         built = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(names)).sign(key, hashes.SHA256())
     except ValueError as error:
-        raise Failure(f"no certificate can carry this user and these groups: {error}") from error
+        raise Failure("no certificate can carry this user and these groups: they are no Unicode text") from error
     return built.public_bytes(serialization.Encoding.PEM)
 
 

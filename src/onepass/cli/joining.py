@@ -6,6 +6,7 @@ Both places are marked with the attempt as long as it is not done, so that whate
 the next one knows, takes away and makes again. Two attempts at once end with one that is done, or with none.
 """
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -79,8 +80,9 @@ class Join:
         if elsewhere:
             raise Failure(
                 f"an earlier attempt to join {self.ground.cluster} has left the namespace {elsewhere[0]} in the member",
-                f"go on with it: --namespace {elsewhere[0]}, or take it away: "
-                f"onepass cluster leave {self.ground.cluster} --kubeconfig FILE --namespace {elsewhere[0]}",
+                f"go on with it: --namespace {shlex.quote(elsewhere[0])}, or take it away: "
+                f"onepass cluster leave {shlex.quote(self.ground.cluster)} --kubeconfig FILE "
+                f"--namespace {shlex.quote(elsewhere[0])}",
             )
         if self._unfinished() is None:
             enrolment.register(self.gateway, self._cluster(_PLACEHOLDER, False), dry_run=True)
@@ -157,12 +159,13 @@ class Join:
         return Failure(
             f"the member has a {what} already, which {self.claim.holder(found)}",
             f"join in another namespace: --namespace NAME; or, if {known}, take it away first: "
-            f"onepass cluster leave {name} --kubeconfig FILE",
+            f"onepass cluster leave {shlex.quote(name)} --kubeconfig FILE",
         )
 
     def _judged(self, judge: Callable[[], Object | None]) -> None:
         found = judge()
-        result = enrolment.judged(enrolment.Result(self.access.context, self.ground.cluster, "registered"), found)
+        result = enrolment.Result(self.access.context, self.ground.cluster, "registered")
+        result = enrolment.judged(result, found, "the token that it has just made for the gateway")
         if not result.good:
             raise Failure(
                 f"you reach {self.access.server}, but the gateway does not: {result.why}",
@@ -217,9 +220,13 @@ class Join:
                 away = isinstance(failed, Unreachable)
                 left.append(f"{path} ({failed.what})")
         if left:
-            told = error.what if isinstance(error, Failure) else str(error) or type(error).__name__
+            told = error.what if isinstance(error, Failure) else _broken(error)
             raise Failure(
                 f"{told}; and of this attempt may remain: {', '.join(left)}",
                 "join again, which begins anew, or take it away later: "
-                f"onepass cluster leave {self.ground.cluster} --kubeconfig FILE",
+                f"onepass cluster leave {shlex.quote(self.ground.cluster)} --kubeconfig FILE",
             ) from error
+
+
+def _broken(error: BaseException) -> str:
+    return "this was interrupted" if isinstance(error, KeyboardInterrupt) else "this failed in a way not foreseen"

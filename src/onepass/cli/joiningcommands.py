@@ -1,5 +1,6 @@
 """`onepass cluster join`, `leave` and `rotate`: what is done in a member as its administrator."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -102,7 +103,7 @@ def join(
             else f"which has {safe(ground.role)} there; passes decide what users get of it."
         )
     )
-    output.say(f"Give somebody access: onepass pass issue USER --cluster {safe(name)} -o user.kubeconfig")
+    output.say(f"Give somebody access: onepass pass issue USER --cluster {safe(shlex.quote(name))} -o user.kubeconfig")
 
 
 def leave(

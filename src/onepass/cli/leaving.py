@@ -59,9 +59,7 @@ class Leave:
 
     def abandon(self) -> list[str]:
         """Take the Cluster alone away: the commands that take away what remains in the member. Raises Failure."""
-        cluster = enrolment.find(self.gateway, self.name)
-        if cluster is None:
-            raise Failure(f"there is no cluster {self.name}", "see which there are: onepass cluster list")
+        cluster = enrolment.registered(self.gateway, self.name)
         ground = Foothold(self.name, self._joined(cluster), "")
         if names.label(ground.namespace):
             raise Failure("--namespace is no name of a namespace", "leave it out, or write it as join had it")
@@ -80,7 +78,7 @@ class Leave:
         if not namespace:
             raise Failure(
                 f"{self.name} was not joined: OnePass has put nothing into that member",
-                f"take it away here: onepass cluster remove {self.name}",
+                f"take it away here: onepass cluster remove {shlex.quote(self.name)}",
             )
         return namespace
 
@@ -104,4 +102,5 @@ class Leave:
 
 def without(name: str) -> str:
     """What to do about a member that is gone, or that its administrator cannot log in to."""
-    return f"if that member is gone for good, or nobody can log in to it: onepass cluster leave {name} --force"
+    command = f"onepass cluster leave {shlex.quote(name)} --force"
+    return f"if that member is gone for good, or nobody can log in to it: {command}"

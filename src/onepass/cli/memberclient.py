@@ -1,7 +1,6 @@
 """A member cluster asked directly, with the credential of the person who runs the command."""
 
 import base64
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +14,12 @@ from lightkube.core.exceptions import ConfigError
 
 from onepass.api import meta
 from onepass.api.meta import Object
-from onepass.cli import client
+from onepass.cli import client, transport
 from onepass.cli.failure import Failure, Refused, Unreachable
 from onepass.cli.memberconfig import Access
+from onepass.controllers import connecting
 from onepass.registry import proxies
 
-_UNTRUSTED = re.compile(r"certificate verify failed: (.*?)(?: \(_ssl\.c:\d+\))?\]?$")
 _TRIES = 5  # at an object that others change meanwhile
 _GOING_SECONDS = 90.0  # a namespace, with what is in it
 _LOOK_SECONDS = 0.25
@@ -42,7 +41,9 @@ class Member:
         try:
             self._http = client_adapter.Client(_config(access), parameters)
         except (ConfigError, OSError, ValueError, TypeError) as error:
-            raise Failure(f"context {self.context}: its certificates cannot be used ({error})") from error
+            raise Failure(
+                f"context {self.context}: its certificates cannot be used ({transport.unusable(error)})"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -126,11 +127,10 @@ class Member:
         return found
 
     def _unreachable(self, error: httpx2.TransportError) -> Failure:
-        detail = str(error) or type(error).__name__
-        untrusted = _UNTRUSTED.search(detail)
-        if untrusted:
+        detail = transport.failing(error)
+        if untrusted := connecting.distrusted(error):
             return Unreachable(
-                f"context {self.context}: the certificate of {self.url} is not trusted: {untrusted[1]}",
+                f"context {self.context}: the certificate of {self.url} is not trusted: {untrusted}",
                 "the kubeconfig's certificate-authority-data must be of the authority that signed it, and its server "
                 "(or tls-server-name) a name that it is for",
             )
@@ -141,12 +141,9 @@ class Member:
             told = f"{self.url} cannot be reached through the proxy {self._proxy} ({detail})"
             hint = "check the kubeconfig's proxy-url, or --proxy-url, and that the proxy runs"
             return Unreachable(f"context {self.context}: {told}", hint)
-        if isinstance(error, httpx2.TimeoutException):
-            told = f"{self.url} does not answer in time"
-        else:
-            told = f"{self.url} cannot be reached ({detail})"
         return Unreachable(
-            f"context {self.context}: {told}", "check the server in the kubeconfig, the network and firewalls"
+            f"context {self.context}: {self.url} cannot be reached ({detail})",
+            "check the server in the kubeconfig, the network and firewalls",
         )
 
     def _refused(self, code: int, status: Object, method: str, path: str) -> Refused:

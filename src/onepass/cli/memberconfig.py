@@ -20,6 +20,7 @@ from onepass.api import meta
 from onepass.api.meta import Object
 from onepass.cli import durations
 from onepass.cli.failure import Failure
+from onepass.pki import lifetimes
 from onepass.pki.execcredential import Issued
 from onepass.registry import destinations, proxies
 
@@ -32,7 +33,7 @@ _OTHER = (
 _MEND = "mend that in the kubeconfig, until kubectl works with this context"
 _NAME = "name the member's kubeconfig with --kubeconfig; of a list, as KUBECONFIG may be, one file"
 Login = Callable[[str, Object, Path, Object], Issued]  # who logs in, the exec entry, its folder, the cluster's entry
-_SOON = timedelta(days=7)
+_SOON = timedelta(seconds=lifetimes.SOON)
 _LARGEST = 4 << 20  # bytes; thousands of contexts
 
 
@@ -254,8 +255,8 @@ def _server(where: str, server: str) -> str:
     try:
         url = urlsplit(server)
         port = url.port
-    except ValueError as error:
-        raise Failure(f"{where}: the server {server!r} is not an address ({error})") from None
+    except ValueError:
+        raise Failure(f"{where}: the server {server!r} is not an address: its host or its port cannot be one") from None
     if url.scheme != "https":
         raise Failure(f"{where}: the server {server!r} is not an https:// address", "a member is reached by TLS only")
     if not url.hostname or port == 0:
@@ -296,13 +297,13 @@ def _check_certificate(where: str, certificate: bytes, private_key: bytes, now: 
     try:
         leaf = x509.load_pem_x509_certificate(certificate)
     except ValueError as error:
-        raise Failure(f"{where}: the client certificate cannot be read ({error})") from error
+        raise Failure(f"{where}: the client certificate is no certificate in PEM") from error
     try:
         key = serialization.load_pem_private_key(private_key, None)
     except TypeError as error:
         raise Failure(f"{where}: the client key is encrypted", "decrypt it first: openssl pkey -in KEY") from error
     except ValueError as error:
-        raise Failure(f"{where}: the client key cannot be read ({error})") from error
+        raise Failure(f"{where}: the client key is no private key in PEM") from error
     shape = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if key.public_key().public_bytes(*shape) != leaf.public_key().public_bytes(*shape):
         raise Failure(f"{where}: the client certificate and the client key do not belong together")
@@ -331,5 +332,5 @@ def _expiry(where: str, what: str, ends: datetime, now: datetime) -> tuple[str, 
     if ends <= now:
         raise Failure(f"{where}: the {what} has expired ({told})", "get a new one from whoever runs that cluster")
     return (
-        (f"{where}: the {what} expires {told}; give the gateway a new one before then",) if ends - now < _SOON else ()
+        (f"{where}: the {what} expires {told}; give the gateway a new one before then",) if ends - now <= _SOON else ()
     )

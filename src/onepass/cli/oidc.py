@@ -19,8 +19,9 @@ import jwt
 from oauthlib.oauth2 import OAuth2Error, WebApplicationClient
 from oauthlib.oauth2.rfc8628.clients import DeviceClient
 
-from onepass.cli import loopback
+from onepass.cli import loopback, transport
 from onepass.cli.failure import Failure
+from onepass.controllers import connecting
 
 _LARGEST = 1024 * 1024
 _SKEW = 60.0  # seconds before its end in which a token is not handed out any more
@@ -73,7 +74,7 @@ class Provider:
         try:
             context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
         except OSError as error:
-            raise Failure(f"{settings.ca_file} is not a file of certificates ({error})") from error
+            raise Failure(f"{settings.ca_file} is not a file of certificates ({transport.unusable(error)})") from error
         self._http = httpx2.Client(verify=context, timeout=15, follow_redirects=False)
         self._document: dict[str, Any] = {}
 
@@ -229,8 +230,8 @@ class Provider:
         try:
             answer = self._http.request(method, url, content=body.encode(), headers=headers)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            hint = "--issuer-ca names its authority" if "CERTIFICATE_VERIFY_FAILED" in str(error) else "is it up?"
-            raise Failure(f"the provider does not answer at {url} ({error})", hint) from error
+            hint = "--issuer-ca names its authority" if connecting.distrusted(error) else "is it up?"
+            raise Failure(f"the provider does not answer at {url} ({transport.failing(error)})", hint) from error
         if len(answer.content) > _LARGEST:
             raise Failure(f"{url} answered with more than a megabyte")
         return answer
@@ -243,7 +244,8 @@ def _told(issuer: str) -> Iterator[None]:
     except OAuth2Error as error:
         raise Rejected(f"{issuer} refuses: {error.description or error.error}", "sign in again") from error
     except (Warning, ValueError, KeyError) as error:
-        raise Failure(f"{issuer} answered something that is no OAuth 2.0 ({error})") from error
+        hint = "is --issuer-url that of an OpenID Connect provider, and --client-id a client of it?"
+        raise Failure(f"{issuer} answered something that is no OAuth 2.0", hint) from error
 
 
 def _why(given: Mapping[str, Any]) -> str:

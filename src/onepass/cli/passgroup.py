@@ -1,5 +1,6 @@
 """`onepass pass`: give somebody access to clusters, look at what is given, take it back."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -169,7 +170,7 @@ def _tell(order: "Order", issued: "Issued", path: Path, now: "datetime", say: "C
         say("Hand it over as you would a password. Its user types:")
         say(f"  export KUBECONFIG={safe(path)}")
         say(f"  kubectl --context {safe(issued.clusters[0])} auth whoami")
-    say(f"Take it back with: onepass pass revoke {safe(meta.name(issued.granted))}")
+    say(f"Take it back with: onepass pass revoke {safe(shlex.quote(meta.name(issued.granted)))}")
 
 
 @app.command("list")

@@ -1,5 +1,6 @@
 """Giving a registered member another credential."""
 
+import shlex
 import time
 from dataclasses import dataclass, replace
 
@@ -28,11 +29,11 @@ class Rotation:
 
     def renew(self) -> Object:
         """Have the gateway renew its token now. Raises Failure."""
-        before = self.gateway.get(self.path)
+        before = enrolment.registered(self.gateway, self.name)
         if clusterviews.credential(before).get("renew") is not True:
             raise Failure(
                 f"the gateway cannot renew the credential of {self.name} by itself",
-                f"give it a new one: onepass cluster rotate {self.name} --kubeconfig FILE",
+                f"give it a new one: onepass cluster rotate {shlex.quote(self.name)} --kubeconfig FILE",
             )
         old = _fingerprint(before)
         self.gateway.merge(self.path, {"metadata": {"annotations": {rotate.REQUESTED: str(int(time.time()))}}})
@@ -41,7 +42,7 @@ class Rotation:
             why = _why(self.gateway.get(self.path)) or "it has not said why yet"
             raise Failure(
                 f"the gateway has not renewed the credential of {self.name}: {why}",
-                f"it keeps trying, and uses the present one: onepass cluster show {self.name}",
+                f"it keeps trying, and uses the present one: onepass cluster show {shlex.quote(self.name)}",
             )
         return found
 
@@ -50,7 +51,7 @@ class Rotation:
 
         The kubeconfig is tried first: what does not work does not take the place of what does.
         """
-        cluster = self.gateway.get(self.path)
+        cluster = enrolment.registered(self.gateway, self.name)
         enrolment.same_place(cluster, member)
         member.get("/version")
         namespace = foothold.joined(cluster)

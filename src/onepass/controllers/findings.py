@@ -72,6 +72,12 @@ class Standing:
     latency: float = 0.0  # milliseconds, averaged
     nodes_due: float = 0.0  # when to count its nodes again, by the clock of the event loop
     newest: Finding | None = None
+    generation: object = None  # of the Cluster that was looked at
+
+    def begin(self, generation: object) -> None:
+        """Look at this generation: what failed before was wanted otherwise, and is no reason to wait for long."""
+        if generation != self.generation:
+            self.generation, self.failures = generation, 0
 
     def seen(self, finding: Finding) -> None:
         """Count a look."""

@@ -35,6 +35,7 @@ AWAY = 32  # of them, those at members that did not answer the last time
 RATE = 100.0  # looks that begin in a second
 HEALTHY_SECONDS = 20.0  # between two looks at a member that is well, in a fleet that is not too large for it
 ROUTINE = 50.0  # looks in a second at members that are well; a larger fleet is looked at less often
+CHANGED_SECONDS = 1.0  # until a member is looked at whose spec has changed
 DOUBT_SECONDS = 5.0  # until the next look, when what was found is not believed yet
 UNHEALTHY_SECONDS = (1.0, 60.0)  # the first and the longest pause of a member that is away
 NODES_SECONDS = 900.0  # between two counts of its nodes
@@ -211,8 +212,11 @@ class Probe:
         await feed.run(self.objects, CLUSTERS, loop, feed.generation, self.delay)
 
     def delay(self, cluster: Object) -> float:
-        """When to look first: what is not told of yet at once, the others over a whole round, not all at a start."""
-        known = meta.name(cluster) in self._standings or not findings.told(cluster)
+        """When to look first: what is new at once, what is wanted otherwise once Envoy has it (else the first answer is
+        to what was wanted before), the others over a whole round, not all at a start."""
+        known = meta.name(cluster) in self._standings
+        if not findings.told(cluster):
+            return CHANGED_SECONDS if known else 0.0
         return 0.0 if known else self.random() * self._round()
 
     async def reconcile(self, name: str) -> float | None:
@@ -225,6 +229,7 @@ class Probe:
         if uid != meta.uid(cluster):
             standing = Standing()
             self._standings[name] = (meta.uid(cluster), standing)
+        standing.begin(feed.generation(cluster))
         finding = await self.look(cluster)
         if finding is None:
             return self._spread(DOUBT_SECONDS)
