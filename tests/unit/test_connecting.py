@@ -59,7 +59,7 @@ def plain(told: str) -> None:
         (ConnectionResetError(), "it closes the connection"),
         (TimeoutError(), "it does not answer in time"),
         (socket.gaierror(-2, "Name or service not known"), "its name cannot be resolved"),
-        (ssl.SSLError(1, "[SSL: BAD] bad (_ssl.c:1006)"), "TLS with it fails: unknown"),
+        (ssl.SSLError(1, "[SSL: BAD] bad (_ssl.c:1006)"), "the TLS handshake ends by: unknown"),
         (ValueError("a secret"), "the connection does not come about, or breaks"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",

@@ -278,7 +278,7 @@ async def test_without_a_key_a_credential_is_refused_and_everything_else_is_not(
         (KeyMissing("its key is not at hand"), "KeyMissing", "; give the key back with --seal-key, or DO THIS"),
         (KeyAway("the plugin is away"), "KeyUnavailable", "the plugin is away"),
         (Damaged("the sealed bytes were altered"), "CredentialDamaged", "were altered; DO THIS"),
-        (ValueError("odd"), "Unreadable", "odd; DO THIS"),
+        (ValueError("odd"), "Unreadable", "opened: what is stored is none; DO THIS"),
     ],
 )
 def test_a_closed_credential_is_told_with_what_to_do(error: ValueError, reason: str, ends: str) -> None:

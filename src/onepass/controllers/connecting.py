@@ -61,7 +61,7 @@ def _why(error: BaseException) -> str:
         case ssl.SSLError():
             reason: str = getattr(error, "reason", "") or "UNKNOWN"  # of those alone that OpenSSL raises
             told = (words for name, words in _TLS.items() if name in reason)
-            return next(told, f"TLS with it fails: {reason.lower().replace('_', ' ')}")
+            return next(told, f"the TLS handshake ends by: {reason.lower().replace('_', ' ')}")
         case socket.gaierror():
             return "its name cannot be resolved"
         case TimeoutError():

@@ -169,7 +169,7 @@ def unreachable(peer: Peer, error: BaseException) -> Finding:
             )
         case ssl.SSLError():
             why = connecting.why(error)
-            told = ("TLSFailed", f"{where} does not speak TLS as expected: {why}; check the endpoint and its port")
+            told = ("TLSFailed", f"TLS with {where} does not come about: {why}; check the endpoint and its port")
         case _:
             why = connecting.why(error)
             told = ("Unreachable", f"{where} cannot be reached: {why}; check the endpoint and the way there")

@@ -149,14 +149,14 @@ def _begins_in(lifetime: Lifetime, now: float) -> float:
 
 def closed(error: ValueError, remedy: str) -> Condition:
     """What is said of a credential that is stored and cannot be opened."""
-    reason, what_to_do = "Unreadable", f"; {remedy}"
+    reason, why, what_to_do = "Unreadable", "what is stored is none", f"; {remedy}"
     if isinstance(error, SealError):
-        reason = error.reason
+        reason, why = error.reason, str(error)
         if isinstance(error, KeyMissing):
             what_to_do = f"; give the key back with --seal-key, or {remedy}"
         elif not isinstance(error, Damaged):
             what_to_do = ""  # it says so itself, or mends itself
-    return Condition(CONDITION, False, reason, f"the stored credential cannot be opened: {error}{what_to_do}")
+    return Condition(CONDITION, False, reason, f"the stored credential cannot be opened: {why}{what_to_do}")
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
 """Gives an approved CertificateSigningRequest its certificate, as kube-controller-manager's signer does."""
 
 import base64
+import binascii
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class Sign:
             pem = base64.b64decode(meta.text(spec, "request"), validate=True)
             chain = self.signer(pem, seconds if isinstance(seconds, int) else None)
         except (SigningError, ValueError) as error:
-            why = str(error)
+            why = "the request is not base64" if isinstance(error, binascii.Error) else str(error)
             await self.requests.write(name, meta.uid(request), lambda status: _failed(status, why, self.clock()))
             return None
         issued = base64.b64encode(chain).decode()
