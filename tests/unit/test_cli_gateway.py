@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import signal
 import ssl
 import subprocess
@@ -447,3 +448,15 @@ def test_names_are_completed_from_the_api(api: Api) -> None:
         check=False,
     )
     assert done.stdout.split() == ["prod"], done.stderr
+
+
+def test_an_import_names_the_whole_command_by_which_a_context_can_be_joined(api: Api, tmp_path: Path) -> None:
+    config = document("https://127.0.0.1:1")
+    config["users"][0]["user"] = {"exec": {"command": "aws", "apiVersion": "client.authentication.k8s.io/v1"}}  # type: ignore[index]
+    path = tmp_path / "my clouds"
+    path.write_text(yaml.safe_dump(config))
+    done = onepass(api, "cluster", "import", "--kubeconfig", str(path), "--no-wait")
+    assert done.returncode == 1
+    (command,) = re.findall("onepass cluster join .*", done.stdout)
+    context = str(config["current-context"])
+    assert shlex.split(command)[3:] == [context, "--kubeconfig", str(path), "--context", context]

@@ -210,6 +210,9 @@ def test_what_cannot_be_joined_either_is_not_sent_there(tmp_path: Path, user: Ma
 def test_a_login_by_program_comes_with_the_command_that_replaces_it(tmp_path: Path) -> None:
     hint = refusal(tmp_path, document({"exec": {"command": "aws"}})).hint
     assert f"onepass cluster join NAME --kubeconfig {tmp_path}/config --context one" in hint
+    with pytest.raises(Failure) as caught:
+        Kubeconfig(tmp_path / "config").read(now=NOW, name="prod")
+    assert caught.value.hint == hint.replace("NAME", "prod")
 
 
 def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
@@ -243,8 +246,11 @@ def test_an_expired_token_is_refused_and_one_about_to_expire_warned_of(tmp_path:
         return {"token": jwt.encode({"exp": int(ends.timestamp())}, "k" * 32)}
 
     assert "has expired" in refusal(tmp_path, document(user(NOW - timedelta(seconds=1)))).what
-    assert "expires" in read(tmp_path, document(user(NOW + timedelta(hours=1)))).warnings[0]
-    assert not read(tmp_path, document(user(NOW + timedelta(days=90)))).warnings
+    (told,) = read(tmp_path, document(user(NOW + timedelta(hours=1)))).warnings
+    assert "expires" in told
+    assert told.endswith("give the gateway a new one before then: onepass cluster rotate NAME --kubeconfig FILE")
+    assert read(tmp_path, document(user(NOW + timedelta(days=30)))).warnings
+    assert not read(tmp_path, document(user(NOW + timedelta(days=30, seconds=1)))).warnings
     assert not read(tmp_path, document({"token": jwt.encode({"exp": 10**18}, "k" * 32)})).warnings
 
 

@@ -1,5 +1,6 @@
 """The token of the account that a join has made in a member."""
 
+import shlex
 import time
 
 from onepass.api import meta
@@ -19,7 +20,8 @@ def issue(member: Member, ground: Foothold, seconds: int) -> str:
             raise
         told = f"the member makes no token for {ground.namespace}/{foothold.ACCOUNT}: the account is gone"
         raise Failure(
-            f"{told}, or it has no TokenRequest API (Kubernetes before 1.22)", "leave the member and join it again"
+            f"{told}, or it has no TokenRequest API (Kubernetes before 1.22)",
+            f"onepass cluster leave {shlex.quote(ground.cluster)} --kubeconfig FILE, and join it again then",
         ) from refused
     token = meta.text(meta.section(answer, "status"), "token")
     held = lifetimes.bound(token)

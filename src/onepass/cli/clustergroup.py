@@ -63,7 +63,7 @@ def add(
 
     from onepass.cli import enrolment, memberconfig
 
-    access = memberconfig.Kubeconfig(kubeconfig).read(context, now=datetime.now(UTC), proxy_url=proxy_url)
+    access = memberconfig.Kubeconfig(kubeconfig).read(context, now=datetime.now(UTC), proxy_url=proxy_url, name=name)
     wish = enrolment.Wish(provider, display_name, description, label or (), impersonate)
     with options.gateway(ctx, None, data_dir) as gateway:
         if enrolment.leads_back(gateway, access.server):

@@ -233,13 +233,12 @@ class Import:
         if known:
             return Result(context, known, "skipped", "registered already")
         try:
-            access = self.config.read(context, now=self.now)
             name = named(context, registered)
+            access = self.config.read(context, now=self.now, name=name)
             register(self.gateway, cluster(name, access, replace(self.wish, display_name=context)))
         except Failure as error:
-            return Result(
-                context, "", "failed", f"{error.what}; {error.hint.splitlines()[0]}" if error.hint else error.what
-            )
+            # In a table: the hint's lines, some of which are commands, in one.
+            return Result(context, "", "failed", "; ".join(filter(None, (error.what, " ".join(error.hint.split())))))
         registered[name] = server
         first[server] = context
         return Result(context, name, "registered", "; ".join(access.warnings))

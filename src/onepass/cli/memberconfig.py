@@ -25,7 +25,7 @@ from onepass.pki.execcredential import Issued
 from onepass.registry import destinations, proxies
 
 _JOIN = """give OnePass a service account of its own on that cluster; this makes one, and keeps nothing of yours:
-  onepass cluster join NAME --kubeconfig {1} --context {0}"""
+  onepass cluster join {2} --kubeconfig {1} --context {0}"""
 _OTHER = (
     "take another context of that cluster: one whose user has a client certificate or a token, or, for "
     "onepass cluster join, logs in by a program"
@@ -119,21 +119,27 @@ class Kubeconfig:
         return meta.text(self._clusters.get(cluster, {}), "server").rstrip("/")
 
     def read(
-        self, context: str = "", *, now: datetime, login: Login | None = None, proxy_url: str | None = None
+        self,
+        context: str = "",
+        *,
+        now: datetime,
+        login: Login | None = None,
+        proxy_url: str | None = None,
+        name: str = "NAME",
     ) -> Access:
         """How `context`, by default the current one, reaches its cluster. Raises Failure.
 
         A user who logs in by a program is refused, unless there is a `login` that runs it. `proxy_url` goes before what
-        the kubeconfig says, "" for none.
+        the kubeconfig says, "" for none. `name` is what the cluster is to be called, for commands to type.
         """
         try:
-            return self._read(context or self._current, now, login, proxy_url)
+            return self._read(context or self._current, now, login, proxy_url, shlex.quote(name))
         except Failure as error:
             if error.hint:
                 raise
             raise Failure(error.what, _MEND) from error
 
-    def _read(self, context: str, now: datetime, login: Login | None, proxy_url: str | None) -> Access:
+    def _read(self, context: str, now: datetime, login: Login | None, proxy_url: str | None, name: str) -> Access:
         if not context:
             raise Failure(f"{self._path} has no current context", self._choices())
         if context not in self._contexts:
@@ -148,15 +154,15 @@ class Kubeconfig:
                 wanted = "true or false, without quotes" if kind is bool else "text: put it in quotes"
                 raise Failure(f"{where}: {key} must be {wanted}")
         user = self._logged_in(where, user, cluster, login)
-        self._usable(context, user)
+        self._usable(context, user, name)
         certificate = self._bytes(where, user, "client-certificate")
         private_key = self._bytes(where, user, "client-key")
         token = self._token(where, user)
         if not certificate and not token:
             raise Failure(f"{where}: its user has neither a client certificate nor a token", _OTHER)
-        warnings = _check_certificate(where, certificate, private_key, now) if certificate else ()
+        warnings = _check_certificate(where, certificate, private_key, now, name) if certificate else ()
         if token and not certificate:
-            warnings = _check_token(where, token, now)
+            warnings = _check_token(where, token, now, name)
             if meta.text(user, "tokenFile"):
                 warnings += (f"{where}: the token was copied from its file now, and will not follow when that changes",)
         return Access(
@@ -198,12 +204,12 @@ class Kubeconfig:
             found["client-key-data"] = base64.b64encode(issued.private_key.encode()).decode()
         return found | ({"token": issued.token} if issued.token else {})
 
-    def _usable(self, context: str, user: Object) -> None:
+    def _usable(self, context: str, user: Object, name: str) -> None:
         """Refuses the ways of logging in that only work where a person and their programs are."""
         where = f"context {context}"
         if user.get("exec"):
             program = meta.text(meta.section(user, "exec"), "command") or "a program"
-            join = _JOIN.format(shlex.quote(context), shlex.quote(str(self._path)))
+            join = _JOIN.format(shlex.quote(context), shlex.quote(str(self._path)), name)
             raise Failure(f"{where} logs in by running {program}, which the gateway does not do", join)
         if user.get("auth-provider"):
             raise Failure(f"{where} logs in by an auth-provider, which Kubernetes itself has removed", _OTHER)
@@ -291,7 +297,7 @@ def _authority(where: str, pem: bytes) -> bytes:
     return pem
 
 
-def _check_certificate(where: str, certificate: bytes, private_key: bytes, now: datetime) -> tuple[str, ...]:
+def _check_certificate(where: str, certificate: bytes, private_key: bytes, now: datetime, name: str) -> tuple[str, ...]:
     if not private_key:
         raise Failure(f"{where}: there is a client certificate, but no client key")
     try:
@@ -311,10 +317,10 @@ def _check_certificate(where: str, certificate: bytes, private_key: bytes, now: 
         raise Failure(
             f"{where}: the client certificate is valid only {durations.clock(leaf.not_valid_before_utc, now)}"
         )
-    return _expiry(where, "client certificate", leaf.not_valid_after_utc, now)
+    return _expiry(where, "client certificate", leaf.not_valid_after_utc, now, name)
 
 
-def _check_token(where: str, token: str, now: datetime) -> tuple[str, ...]:
+def _check_token(where: str, token: str, now: datetime, name: str) -> tuple[str, ...]:
     """A token that is no JWT, or has no end, passes: only the member can judge it."""
     if any(c.isspace() or not c.isprintable() or not c.isascii() for c in token):
         raise Failure(f"{where}: the token has characters that no token has")
@@ -324,13 +330,14 @@ def _check_token(where: str, token: str, now: datetime) -> tuple[str, ...]:
         return ()
     if not isinstance(ends, int | float) or not 0 < ends < 253_402_300_800:  # until the year 9999, datetime's last
         return ()
-    return _expiry(where, "token", datetime.fromtimestamp(ends, UTC), now)
+    return _expiry(where, "token", datetime.fromtimestamp(ends, UTC), now, name)
 
 
-def _expiry(where: str, what: str, ends: datetime, now: datetime) -> tuple[str, ...]:
+def _expiry(where: str, what: str, ends: datetime, now: datetime, name: str) -> tuple[str, ...]:
     told = durations.clock(ends, now)
     if ends <= now:
         raise Failure(f"{where}: the {what} has expired ({told})", "get a new one from whoever runs that cluster")
-    return (
-        (f"{where}: the {what} expires {told}; give the gateway a new one before then",) if ends - now <= _SOON else ()
-    )
+    if ends - now > _SOON:
+        return ()
+    command = f"onepass cluster rotate {name} --kubeconfig FILE"
+    return (f"{where}: the {what} expires {told}; give the gateway a new one before then: {command}",)

@@ -277,7 +277,7 @@ class Rotate:
         if answer.code == 403:
             raise NotRenewed(f"{account} may not make tokens for itself: give it `create` on serviceaccounts/token")
         if answer.code == 404:
-            raise NotRenewed(f"{account} is gone from the member")
+            raise NotRenewed(f"{account} is gone from the member: leave the member, and join it again")
         if answer.code not in (200, 201):
             said = findings.printable(meta.text(status, "message"))
             raise NotRenewed(f"the member answered {answer.code} {said}".strip())
