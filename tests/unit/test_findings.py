@@ -127,6 +127,16 @@ def test_what_to_do_about_a_refusal_fits_how_the_member_is_registered(credential
     assert findings.verdict(cluster(credential=credential), Answer(401, b""), "h2", 0).message == told
 
 
+def test_what_envoy_says_of_tls_is_told_in_words() -> None:
+    raw = "TLS_error:|268436498:SSL routines:OPENSSL_internal:SSLV3_ALERT_BAD_CERTIFICATE:TLS_error_end:TLS_error_end"
+    body = json.dumps({"message": f"{'so it is, ' * 9}check its client certificate ({raw})"})
+    message = findings.verdict(cluster(), Answer(503, body.encode(), "TLSFailed"), "h2", 0).message
+    assert message.endswith("check its client certificate (sslv3 alert bad certificate)")
+    # What a member says is left alone.
+    member = Answer(500, json.dumps({"message": raw[:60]}).encode())
+    assert raw[:60] in findings.verdict(cluster(), member, "h2", 0).message
+
+
 def test_what_a_member_says_is_cut_before_it_becomes_a_sentence() -> None:
     body = json.dumps({"message": "a\nb\u001b[31m" + "x" * 10_000}).encode()
     message = findings.verdict(cluster(), Answer(500, body), "h2", 0).message

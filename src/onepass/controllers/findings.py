@@ -6,6 +6,7 @@ at most once, and nothing of it reaches the data plane.
 """
 
 import json
+import re
 from dataclasses import dataclass, replace
 
 from onepass.api import meta
@@ -23,8 +24,12 @@ _LATENCY_FACTOR, _LATENCY_LEAST = 2, 10  # told anew when it has changed by both
 _WEIGHT = 0.25  # of the newest latency in the average
 _LONGEST_TEXT = 200  # of what a member says, as far as it is worth a place in a sentence
 _LONGEST_VERSION = 64
+_LONGEST_OF_ENVOY = 2000  # of what Envoy itself says
 _CONNECTED = ("BrokenOff", "NoAnswer", "NoCredential", "NotHTTP", "Overloaded")  # Envoy's words for who is there
 _CHECK = "check that the endpoint is the API server's own, with its port and path"
+_WHERE = "the condition CredentialValid or the log of the gateway says why"
+# How Envoy tells what BoringSSL says, such as TLS_error:|26843:SSL routines:OPENSSL_internal:UNKNOWN_CA:TLS_error_end
+_ENVOYS_TLS = re.compile(r"TLS_error:\|[^()]*?OPENSSL_internal:(\w+)[^()]*")
 _LOOK = "see what its API server logs, and whatever stands before it"
 
 
@@ -123,9 +128,10 @@ def verdict(cluster: Object, answer: Answer, alpn: str, latency_ms: int) -> Find
     def bad(reason: str, message: str, *, reachable: bool = True, authorized: bool | None = None) -> Finding:
         return Finding(reachable, False, reason, message, alpn=alpn, authorized=authorized)
 
-    said = printable(meta.text(parsed(answer.body), "message"))
+    said = meta.text(parsed(answer.body), "message")
+    said = printable(_ENVOYS_TLS.sub(_in_words, said[:_LONGEST_OF_ENVOY]) if answer.why else said)
     if answer.unknown:
-        return bad(answer.why, "the data plane does not know the member; the log of the gateway says why")
+        return bad(answer.why, f"the data plane does not know the member; {_WHERE}")
     if answer.why:
         advice = f"; {_LOOK}" if answer.why in ("BrokenOff", "NoAnswer") else ""
         return bad(answer.why, f"{said}{advice}", reachable=answer.why in _CONNECTED)
@@ -247,6 +253,10 @@ def parsed(content: bytes) -> Object:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _in_words(found: re.Match[str]) -> str:
+    return found[1].lower().replace("_", " ")
 
 
 def printable(text: str) -> str:
