@@ -139,13 +139,15 @@ async def test_envoy_is_asked_less_and_less_often_for_a_member_that_it_does_not_
 
 
 def test_a_changed_member_is_looked_at_once_envoy_has_the_change() -> None:
-    def cluster(generation: int, observed: int) -> Object:
+    def cluster(generation: int, observed: int, uid: str = "u") -> Object:
         told: Object = {"type": "Ready", "status": "True", "observedGeneration": observed}
-        return {"metadata": {"name": "prod", "generation": generation}, "status": {"conditions": [told]}}
+        about: Object = {"name": "prod", "uid": uid, "generation": generation}
+        return {"metadata": about, "status": {"conditions": [told]}}
 
     prober = probe.Probe(Nothing(), Nothing(), Nothing(), Nothing())  # type: ignore[arg-type]
     assert prober.delay(cluster(1, 0)) == 0
-    prober._standings["prod"] = ("", findings.Standing())
+    prober._standings["prod"] = ("u", findings.Standing())
+    assert prober.delay(cluster(1, 0, "another of that name")) == 0
     assert prober.delay(cluster(2, 1)) == probe.CHANGED_SECONDS
     assert prober.delay(cluster(2, 2)) == 0
 

@@ -214,7 +214,8 @@ class Probe:
     def delay(self, cluster: Object) -> float:
         """When to look first: what is new at once, what is wanted otherwise once Envoy has it (else the first answer is
         to what was wanted before), the others over a whole round, not all at a start."""
-        known = meta.name(cluster) in self._standings
+        uid, _ = self._standings.get(meta.name(cluster), ("", None))
+        known = uid == meta.uid(cluster)
         if not findings.told(cluster):
             return CHANGED_SECONDS if known else 0.0
         return 0.0 if known else self.random() * self._round()
