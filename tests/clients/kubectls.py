@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.clients.access import Access, steady
 from tests.programs import debian
 
-DEADLINE = 90  # seconds, for what takes one at most
+DEADLINE = 300  # seconds, for what takes a few at most
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def namespace(kubectl: Kubectl, access: Access) -> Iterator[None]:
 def pod(kubectl: Kubectl, access: Access) -> Iterator[None]:
     done(kubectl, access, "create", "-f", "-", input=json.dumps(POD))
     try:
-        done(kubectl, access, "wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
+        done(kubectl, access, "wait", "--for=condition=Ready", "pod/p", "--timeout=300s")
         yield
     finally:
         done(kubectl, access, "delete", "pod", "p", "--now")

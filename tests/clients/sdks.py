@@ -17,7 +17,7 @@ from tests.clients.access import Access
 from tests.machine import BUILD, building
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
-DEADLINE = 180  # seconds, for a whole transcript
+DEADLINE = 600  # seconds, for a whole transcript
 BUILD_DEADLINE = 560  # seconds, where everything has to be fetched first
 
 

@@ -44,7 +44,7 @@ NAMESPACE = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "onep
 
 
 def run(helm: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(helm), *words], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([str(helm), *words], capture_output=True, text=True, timeout=300, check=False)
 
 
 def chosen(*settings: str) -> list[str]:
@@ -262,7 +262,7 @@ def test_the_systemd_unit_is_one(tmp_path: Path) -> None:
         [analyze, "verify", "--man=no", str(tmp_path / "onepass.service")],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert (done.returncode, [each for each in done.stderr.splitlines() if "onepass.service" in each]) == (0, [])
@@ -311,7 +311,7 @@ def test_the_program_is_whole_in_its_package(tmp_path: Path) -> None:
         cwd=tmp_path,
         check=True,
         capture_output=True,
-        timeout=120,
+        timeout=300,
     )
     (wheel,) = (tmp_path / "wheels").glob("onepass-*.whl")
     with zipfile.ZipFile(wheel) as packed:
@@ -345,7 +345,7 @@ def test_the_clusters_of_cluster_gateway_are_taken(gateway: Gateway, kubemember:
     gateway.kubectl("apply", "-f", "-", context="onepass", input=made)
     for name in secrets:
         gateway.kubectl(
-            "wait", "--for=jsonpath={.status.healthy}=true", f"cluster/{name}", "--timeout=60s", context="onepass"
+            "wait", "--for=jsonpath={.status.healthy}=true", f"cluster/{name}", "--timeout=300s", context="onepass"
         )
     gateway.kubectl("delete", "cluster", *secrets, context="onepass")
 
@@ -387,7 +387,7 @@ def test_the_clusters_of_karpor_are_taken(gateway: Gateway, kubemember: GoMember
     assert "karpor.example.com" in shown
     for secret in ("a.b.c", pair["privateKey"]):
         assert secret not in shown
-    healthy = ("--for=jsonpath={.status.healthy}=true", "cluster/karpor-certificate", "--timeout=60s")
+    healthy = ("--for=jsonpath={.status.healthy}=true", "cluster/karpor-certificate", "--timeout=300s")
     gateway.kubectl("wait", *healthy, context=own)
     gateway.kubectl("delete", "cluster", *accesses, context=own)
 

@@ -91,7 +91,7 @@ def transcript(goclient: Path, way: Way, *options: str) -> Transcript:
         env=way.environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

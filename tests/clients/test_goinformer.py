@@ -93,12 +93,12 @@ class Writer:
         context, until = self.way.tls(), time.monotonic() + ways.DEADLINE
         while True:
             try:
-                with urllib.request.urlopen(request, context=context, timeout=10):
+                with urllib.request.urlopen(request, context=context, timeout=60):
                     return
             except urllib.error.HTTPError as refused:
                 with refused:
-                    if refused.code == 409 and method == "POST":
-                        return  # it was written before the answer was lost
+                    if (refused.code, method) in ((409, "POST"), (404, "DELETE")):
+                        return  # it was done before the answer was lost
                     if refused.code not in (429, 500, 502, 503, 504):
                         raise
             except OSError:

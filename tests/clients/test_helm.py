@@ -82,7 +82,7 @@ def runner(helm: Path, way: Way, namespace: str, **environment: str) -> Callable
             env={"PATH": os.environ["PATH"], "HOME": str(way.directory)} | environment,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=600,
             check=False,
         )
         assert done.returncode == 0, f"helm {' '.join(words)}: {done.stdout}{done.stderr}"
@@ -102,7 +102,7 @@ def story(helm: Path, way: Way, folder: Path) -> list[tuple[str, str]]:
         return way.kubectl("get", "configmap", "it", "-n", namespace, "-o", "jsonpath={.data}").stdout.decode()
 
     told = [
-        ("install", run("install", "it", str(folder), "--create-namespace", "--wait", "--timeout=90s")),
+        ("install", run("install", "it", str(folder), "--create-namespace", "--wait", "--timeout=300s")),
         ("what it made", colour()),
         ("list", json.dumps(json.loads(run("list", "-o", "json")), sort_keys=True)),
         ("status", run("status", "it")),
@@ -113,7 +113,7 @@ def story(helm: Path, way: Way, folder: Path) -> list[tuple[str, str]]:
         ("history", run("history", "it")),
         ("rollback", run("rollback", "it", "1")),
         ("what it changed back", colour()),
-        ("uninstall", run("uninstall", "it", "--wait", "--timeout=90s")),
+        ("uninstall", run("uninstall", "it", "--wait", "--timeout=300s")),
         ("what is left", run("list") + colour()),
     ]
     way.kubectl("delete", "namespace", namespace, "--wait=false")

@@ -26,23 +26,23 @@ def test_it_is_the_version_that_it_says(direct: Way) -> None:
 def test_a_pod_runs_and_goes(direct: Way) -> None:
     name = f"pod-{direct.by}"
     assert direct.kubectl("run", name, "--image=any").returncode == 0
-    assert direct.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s").returncode == 0
+    assert direct.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=300s").returncode == 0
     for protocol in ways.PROTOCOLS:
         done = direct.kubectl("exec", name, "--", "sh", "-c", "echo out; echo err >&2; exit 7", protocol=protocol)
         assert (done.returncode, done.stdout) == (7, b"out\n")
         assert b"err\n" in done.stderr
     assert direct.kubectl("logs", name).stdout == b"started\n"
-    assert direct.kubectl("delete", "pod", name, "--timeout=60s").returncode == 0
+    assert direct.kubectl("delete", "pod", name, "--timeout=300s").returncode == 0
     assert direct.kubectl("get", "pods", "-o", "name").stdout == b""
 
 
 def test_a_namespace_gets_an_account_and_goes_with_what_is_in_it(direct: Way) -> None:
     name = f"namespace-{direct.by}"
     assert direct.kubectl("create", "namespace", name).returncode == 0
-    waited = direct.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=60s")
+    waited = direct.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=300s")
     assert waited.returncode == 0, waited.stderr
     assert direct.kubectl("create", "configmap", "it", "-n", name).returncode == 0
-    assert direct.kubectl("delete", "namespace", name, "--timeout=60s").returncode == 0
+    assert direct.kubectl("delete", "namespace", name, "--timeout=300s").returncode == 0
 
 
 def test_what_belongs_to_an_object_goes_with_it(direct: Way) -> None:
@@ -57,7 +57,7 @@ def test_what_belongs_to_an_object_goes_with_it(direct: Way) -> None:
     }
     assert direct.kubectl("create", "-f", "-", input=json.dumps(wanted).encode()).returncode == 0
     assert direct.kubectl("delete", "configmap", owner).returncode == 0
-    gone = direct.kubectl("wait", "--for=delete", f"configmap/{owned}", "--timeout=60s")
+    gone = direct.kubectl("wait", "--for=delete", f"configmap/{owned}", "--timeout=300s")
     assert gone.returncode == 0, gone.stderr
 
 

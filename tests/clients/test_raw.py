@@ -225,7 +225,11 @@ def ask(client: httpx2.Client, what: Ask, **more: str) -> Answer:
 
 @pytest.mark.parametrize("what", ASKS, ids=[each.name for each in ASKS])
 def test_the_bytes_are_the_members(clients: tuple[httpx2.Client, httpx2.Client], what: Ask) -> None:
-    direct, through = (ask(each, what) for each in clients)
+    # What is no constant may change between the two, or end before a busy server has said it.
+    for _ in range(3 if what.varies else 1):
+        direct, through = (ask(each, what) for each in clients)
+        if through == direct:
+            break
     assert through.protocol == direct.protocol
     assert (through.status, through.headers) == (direct.status, direct.headers)
     assert through.body == direct.body

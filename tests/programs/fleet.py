@@ -241,7 +241,7 @@ def running(*modes: tuple[int, str]) -> Iterator[Running]:
         finally:
             process.stdin.close()
             try:
-                process.wait(10)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

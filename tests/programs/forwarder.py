@@ -6,13 +6,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from tests.machine import free_port
+
 
 @dataclass
 class Forwarder:
     """`taken` counts the connections so far. One that is `silent` takes them and carries nothing."""
 
     to: int
-    port: int = 0
+    port: int = field(default_factory=free_port)
     taken: int = 0
     silent: bool = False
     _server: asyncio.Server | None = None
@@ -22,7 +24,6 @@ class Forwarder:
     async def start(self) -> None:
         """On loopback, after a stop on the same port."""
         self._server = await asyncio.start_server(self._take, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
         """As a machine that goes: nobody listens, and what is open breaks off."""

@@ -59,7 +59,7 @@ class GoMember:
         request = urllib.request.Request(
             f"{self.endpoint}{path}", headers={"Authorization": f"Bearer {self.token}"}, method=method
         )
-        with urllib.request.urlopen(request, context=context, timeout=10) as response:
+        with urllib.request.urlopen(request, context=context, timeout=60) as response:
             answer: bytes = response.read()
         return answer
 
@@ -73,7 +73,7 @@ class GoMember:
 
 
 @contextmanager
-def started(executable: Path, *options: str, deadline: float = 10) -> Iterator[GoMember]:
+def started(executable: Path, *options: str, deadline: float = 60) -> Iterator[GoMember]:
     """A member program from the line that greets until the end of the block; `deadline` in seconds is for its end."""
     with tempfile.TemporaryFile("w+") as complaints:
         process = subprocess.Popen(

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.machine import free_port
 from tests.programs import golang, gomembers
 from tests.programs.gomembers import GoMember
 
@@ -24,6 +25,6 @@ def running(data_dir: Path, *flags: str, port: int = 0, http2: bool = True) -> I
     executable = golang.build(
         SOURCE, ".", f"{STAMP}gitVersion={VERSION}", f"{STAMP}gitMajor={major}", f"{STAMP}gitMinor={minor}"
     )
-    options = [f"-data-dir={data_dir}", f"-port={port}", f"-http2={str(http2).lower()}"]
-    with gomembers.started(executable, *options, "--", *flags, deadline=30) as member:
+    options = [f"-data-dir={data_dir}", f"-port={port or free_port()}", f"-http2={str(http2).lower()}"]
+    with gomembers.started(executable, *options, "--", *flags, deadline=120) as member:
         yield member

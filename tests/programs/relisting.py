@@ -42,7 +42,7 @@ def run(kubeconfig: Path, namespace: str, forget: Callable[[], None]) -> Reliste
             first = process.stdout.readline()
             if first:
                 forget()
-            out, err = process.communicate("\n", timeout=120)
+            out, err = process.communicate("\n", timeout=300)
         finally:
             process.kill()
     assert process.returncode == 0, f"{first}{out}{err}"

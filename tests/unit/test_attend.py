@@ -23,7 +23,7 @@ from onepass.registry import selection, streams
 from onepass.registry.store import Event, Write
 from onepass.registry.strategy import Actor
 
-DEADLINE = 20.0
+DEADLINE = 120.0
 
 
 @dataclass(eq=False)

@@ -147,7 +147,7 @@ def onepass(api: Api, *arguments: str) -> subprocess.CompletedProcess[str]:
         [str(Path(sys.executable).parent / "onepass"), "--kubeconfig", str(api.kubeconfig), *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         cwd=api.kubeconfig.parent,
     )
@@ -338,13 +338,13 @@ def test_an_interrupt_takes_back_what_was_made(api: Api) -> None:
         text=True,
         cwd=api.kubeconfig.parent,
     ) as process:
-        assert api.watched.wait(30)
+        assert api.watched.wait(120)
         assert api.objects != before
         # As a person does: again after a while, since Python drops an interrupt that falls into a finalizer.
         for _ in range(3):
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                _, errors = process.communicate(timeout=10)
+                _, errors = process.communicate(timeout=60)
                 break
     assert process.returncode == 130
     assert "Traceback" not in errors
@@ -444,7 +444,7 @@ def test_names_are_completed_from_the_api(api: Api) -> None:
         },
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.stdout.split() == ["prod"], done.stderr

@@ -54,7 +54,7 @@ def test_help_is_there_without_a_terminal_and_without_a_gateway(tmp_path: Path) 
         env={"NO_COLOR": "1", "COLUMNS": "100"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=True,
     )
     assert "[default: get,list,watch]" in done.stdout

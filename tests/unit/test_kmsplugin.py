@@ -19,14 +19,14 @@ from onepass.runtime.sealer import Sealer
 from onepass.runtime.sealsources import Keys
 
 CONTEXT = b"context"
-SECONDS = 30.0
+SECONDS = 120.0
 QUICK = (0.05, 0.05)
 
 
 class Site:
     """A sealer on a plugin, running."""
 
-    def __init__(self, path: Path, timeout: float = 5.0, *others: Keys) -> None:
+    def __init__(self, path: Path, timeout: float = SECONDS, *others: Keys) -> None:
         self.plugin = Plugin(f"unix://{path}", str(path), timeout, QUICK)
         self.moved = asyncio.Event()
         self.sealer = Sealer([self.plugin, *others], self.moved.set)
@@ -49,7 +49,7 @@ class Site:
 
 
 @asynccontextmanager
-async def site(path: Path, timeout: float = 5.0, *others: Keys) -> AsyncIterator[Site]:
+async def site(path: Path, timeout: float = SECONDS, *others: Keys) -> AsyncIterator[Site]:
     it = Site(path, timeout, *others)
     running = asyncio.create_task(it.sealer.run())
     try:
@@ -157,7 +157,7 @@ async def test_a_lost_key_closes_what_it_sealed_and_nothing_else(path: Path) -> 
     mine = Sealer([beside]).seal(b"secret", CONTEXT)
     foreign = Sealer([Keys("other", sealkeys.generate)]).seal(b"secret", CONTEXT)
     with kms.serving(path):
-        async with site(path, 5.0, beside) as it:
+        async with site(path, SECONDS, beside) as it:
             it.sealer.at_hand(lost)
             await it.sealer.settled(SECONDS)
             told = it.why(lost)

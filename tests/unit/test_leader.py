@@ -166,7 +166,7 @@ async def test_work_is_done_while_it_leads_and_the_lease_is_given_up_at_the_end(
 
     running = asyncio.create_task(first.during(work))
     election = asyncio.create_task(first.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await began.wait()
     election.cancel()
     await asyncio.wait((election,))
@@ -191,7 +191,7 @@ async def test_work_ends_when_the_lease_is_lost_and_begins_again_with_it(storage
             told.put_nowait("ends")
 
     running = asyncio.create_task(first.during(work))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await first.step()
         assert await told.get() == "begins"
         way.cut = True

@@ -9,7 +9,7 @@ from onepass.controllers.loop import Loop
 async def during(loop: Loop, body: Callable[[], Awaitable[None]]) -> None:
     task = asyncio.create_task(loop.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await body()
     finally:
         task.cancel()
@@ -148,6 +148,7 @@ async def test_no_more_begin_in_a_time_than_the_rate_allows() -> None:
             done.set()
 
     loop = Loop("test", reconcile, workers=60, rate=200.0)
+    since = asyncio.get_running_loop().time()
 
     async def body() -> None:
         for number in range(60):
@@ -155,10 +156,10 @@ async def test_no_more_begin_in_a_time_than_the_rate_allows() -> None:
         await done.wait()
 
     await during(loop, body)
-    # A burst may catch up with a tenth of a second, and one more begins at each end of a window.
-    for first in range(60):
-        for last in range(first + 1, 60):
-            assert last - first <= (began[last] - began[first] + 0.1) * 200 + 1.001
+    # A burst may catch up with a tenth of a second. One that may begin may be seen to only later, on a busy machine: so
+    # what counts is the time from the first moment on, and not that between two of them.
+    for number, when in enumerate(began):
+        assert number <= (when - since + 0.1) * 200 + 1.001
 
 
 async def test_a_key_that_is_forgotten_is_not_worked_on() -> None:

@@ -67,7 +67,7 @@ class Site:
         await self.store.update("", name, changed, replace(self.write, subresource="status"))
 
     async def until(self, shown: Callable[[Policy, dict[str, Member]], object]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not (self.plane.shown and shown(*self.plane.shown[-1])):
                 self.plane.moved.clear()
                 await self.plane.moved.wait()

@@ -29,7 +29,7 @@ def named(name: str) -> Object:
 async def running(mirror: Mirror) -> AsyncIterator[None]:
     task = asyncio.create_task(mirror.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await mirror.synced()
             yield
     finally:
@@ -90,7 +90,7 @@ async def test_a_list_that_has_not_changed_is_the_same_one(storage: Storage, wri
 
 
 async def test_a_mirror_of_nothing_is_synced() -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await Mirror({}).synced()
 
 

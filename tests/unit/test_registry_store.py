@@ -467,7 +467,7 @@ async def test_resource_versions_of_lists(store: Store, storage: Storage, write:
 async def told(store: Store, count: int, labels: str = "", **options: object) -> list[tuple[str, str]]:
     events: list[tuple[str, str]] = []
     watch = store.watch("", selection.parse(WIDGETS, labels), **options)  # type: ignore[arg-type]
-    async with asyncio.timeout(10), aclosing(watch):
+    async with asyncio.timeout(60), aclosing(watch):
         async for event in watch:
             events.append((event.type, meta.name(event.obj)))
             if len(events) == count:
@@ -503,7 +503,7 @@ async def test_a_deletion_carries_its_own_revision(store: Store, storage: Storag
     made = (await store.create("ns", widget("a"), write)).obj
     await store.delete("ns", "a", write)
     watch = store.watch("ns", everything(), resource_version=str(_rv(made)))
-    async with asyncio.timeout(10), aclosing(watch):
+    async with asyncio.timeout(60), aclosing(watch):
         event = await anext(watch)
     assert event.type == "DELETED"
     assert _rv(event.obj) == await storage.revision()
@@ -514,7 +514,7 @@ async def test_bookmarks_follow_what_others_write(store: Store, safes: Store, st
     made = (await store.create("ns", widget("a"), write)).obj
     await safes.create("", {"metadata": {"name": "s"}, "spec": {}}, write)
     watch = store.watch("ns", everything(), resource_version=str(_rv(made)), bookmarks=True)
-    async with asyncio.timeout(10), aclosing(watch):
+    async with asyncio.timeout(60), aclosing(watch):
         event = await anext(watch)
     version = str(await storage.revision())
     metadata: Object = {"resourceVersion": version, "creationTimestamp": None}
@@ -524,7 +524,7 @@ async def test_bookmarks_follow_what_others_write(store: Store, safes: Store, st
 async def test_initial_events_end_with_a_bookmark(store: Store, write: Write) -> None:
     await store.create("ns", widget("a"), write)
     watch = store.watch("ns", everything(), bookmarks=True, initial_events=True)
-    async with asyncio.timeout(10), aclosing(watch):
+    async with asyncio.timeout(60), aclosing(watch):
         first, second = await anext(watch), await anext(watch)
     assert first.type == "ADDED"
     assert second.type == "BOOKMARK"
@@ -534,7 +534,7 @@ async def test_initial_events_end_with_a_bookmark(store: Store, write: Write) ->
 async def test_plain_bookmarks_claim_no_end_of_initial_events(store: Store, safes: Store, write: Write) -> None:
     made = await store.create("ns", widget("a"), write)
     watch = store.watch("ns", everything(), resource_version=str(meta.resource_version(made.obj)), bookmarks=True)
-    async with asyncio.timeout(10), aclosing(watch):
+    async with asyncio.timeout(60), aclosing(watch):
         await safes.create("", {"metadata": {"name": "s"}, "spec": {}}, write)
         first = await anext(watch)
     assert first.type == "BOOKMARK"

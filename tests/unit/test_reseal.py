@@ -375,7 +375,7 @@ async def test_members_stay_published_while_the_storage_is_away_and_follow_when_
     await publish.publish(("a",))
     now, away = 2, True
     running = asyncio.create_task(publish.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         await back.wait()
     running.cancel()
     await asyncio.wait((running,))
@@ -468,7 +468,7 @@ async def test_a_key_file_that_is_read_without_end_holds_nothing(
     file.unlink()
     os.mkfifo(file)
     task = asyncio.create_task(source.run(changed.set))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while "does not end" not in source.why:  # noqa: ASYNC110  the source tells nobody
             await asyncio.sleep(0.01)  # which a read on the event loop would not let end
         assert list(source.keys) == [OLD_ID]
@@ -508,7 +508,7 @@ print(sealsources.take("MY_KEY"))
 def test_a_key_from_the_environment_is_seen_by_nobody_afterwards() -> None:
     environment = os.environ | {"MY_KEY": OLD, "KEPT": "kept"}
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD], env=environment, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", _CHILD], env=environment, capture_output=True, text=True, check=True, timeout=120
     )
     assert done.stdout.split("\n")[:2] == [f"{len(OLD)} False False False True", "None"]
 

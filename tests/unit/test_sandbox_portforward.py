@@ -1,12 +1,12 @@
 """Port-forward through its ASGI application: SPDY frames in WebSocket messages, to a real socket."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 from starlette.types import Message
+from tests.machine import free_port
 
 from onepass.api.errors import ApiError
 from onepass.sandbox import containerlogs
@@ -15,7 +15,7 @@ from onepass.sandbox.streams.portforward import TUNNEL, PortForward
 from onepass.sandbox.streams.spdyframes import Data, Frame, GoAway, Ping, Reset, SynReply, SynStream, WindowUpdate
 from onepass.sandbox.streams.targets import Attachment, Place
 
-SECONDS = 20
+SECONDS = 120
 
 
 class Pods:
@@ -158,8 +158,7 @@ async def test_a_pod_that_hangs_up_is_told_and_so_is_the_end_of_the_error_stream
 
 
 async def test_a_port_without_a_listener_is_an_error_on_its_stream_alone() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     async with tunnel() as client:
         client.open(1, 3, port)
         assert [await client.next(), await client.next()] == [SynReply(1, {}), SynReply(3, {})]

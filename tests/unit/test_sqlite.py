@@ -16,7 +16,7 @@ from onepass.storage import sqlite
 from onepass.storage.interface import Conflict, Op, OutcomeUnknown, Unavailable, Unusable
 from onepass.storage.sqlitethread import SQLiteThread
 
-DEADLINE = 20
+DEADLINE = 120
 
 
 async def refusal(path: Path) -> str:

@@ -27,7 +27,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-const deadline = 90 * time.Second // for a step; what takes this long hangs
+const deadline = 300 * time.Second // for a step; what takes this long hangs
 
 // run is what the steps share.
 type run struct {

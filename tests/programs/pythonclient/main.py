@@ -303,7 +303,7 @@ class Steps:
         )  # fmt: skip
         session.write_stdin("attached\n")
         seen = ""
-        while "heard attached" not in seen and session.is_open():
+        while "heard attached\n" not in seen and session.is_open():
             seen += session.read_stdout(timeout=DEADLINE) or ""
         session.close()
         return "heard attached\n" in seen

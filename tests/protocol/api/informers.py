@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import httpx2
+from tests.machine import free_port
 from tests.protocol.api.conftest import serving_api
 
 from onepass.api import meta
@@ -39,12 +40,11 @@ class Graceful:
     """A server in this process, which ends as it should."""
 
     folder: Path
-    port: int = 0
+    port: int = field(default_factory=free_port)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def start(self) -> None:
-        api = await self._stack.enter_async_context(serving_api(self.folder, Limits(), self.port))
-        self.port = api.port
+        await self._stack.enter_async_context(serving_api(self.folder, Limits(), self.port))
 
     async def stop(self) -> None:
         await self._stack.aclose()
@@ -55,7 +55,7 @@ class Killed:
     """A server in a process of its own, which is killed in the middle of whatever it does."""
 
     folder: Path
-    port: int = 0
+    port: int = field(default_factory=free_port)
     _process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
@@ -65,7 +65,6 @@ class Killed:
         assert self._process.stdout is not None
         while not (line := await self._process.stdout.readline()).strip().isdigit():
             assert line, (self.folder / "log").read_text()
-        self.port = int(line)
 
     async def stop(self) -> None:
         assert self._process is not None

@@ -26,7 +26,7 @@ pytestmark = [
     # And those that it has just taken by asyncio, which makes no transport for a server that is closed.
     pytest.mark.filterwarnings("ignore:.*<socket.socket :pytest.PytestUnraisableExceptionWarning"),
 ]
-PATIENCE = 60.0
+PATIENCE = 300.0
 NAMES = ("a", "b", "c")
 EXAMPLES = settings(
     max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

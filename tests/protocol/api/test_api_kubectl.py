@@ -54,7 +54,7 @@ async def test_creates_applies_patches_replaces_and_deletes(api: Api, tmp_path: 
     await api.kubectl("label", *robot, "four=4", "two-")
     await api.kubectl("annotate", *robot, "note=kept")
     assert json.loads(await api.kubectl(*labels)) == {"one": "1", "three": "3", "four": "4"}
-    await api.kubectl("wait", "--for=jsonpath={.metadata.annotations.note}=kept", *robot, "--timeout=10s")
+    await api.kubectl("wait", "--for=jsonpath={.metadata.annotations.note}=kept", *robot, "--timeout=60s")
     path.write_text(ROBOT)
     assert await api.kubectl("replace", "-f", str(path)) == "serviceaccount/robot replaced\n"
     assert await api.kubectl(*labels) == '{"a":"b"}'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.programs import relisting
 from tests.programs.relisting import WANTED
-from tests.protocol.api.conftest import Api
+from tests.protocol.api.conftest import DEADLINE, Api
 
 
 async def test_a_watch_that_lost_its_place_goes_on(api: Api, tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ async def test_a_watch_that_lost_its_place_goes_on(api: Api, tmp_path: Path) -> 
         await api.storage.compact(await api.storage.revision())
 
     def forgotten() -> None:
-        asyncio.run_coroutine_threadsafe(forget(), loop).result(20)
+        asyncio.run_coroutine_threadsafe(forget(), loop).result(DEADLINE)
 
     told = await asyncio.to_thread(relisting.run, kubeconfig, "default", forgotten)
     assert told.event[:5] == [200, "ERROR", "Status", 410, "Expired"]

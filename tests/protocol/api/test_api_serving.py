@@ -45,12 +45,16 @@ async def hello(_request: Request) -> Response:
 
 
 async def _ends_at_once(path: Path, listener: socket) -> None:
+    """Long before the time that ordinary requests have to end."""
     app = Starlette(routes=[Route("/", hello), Route("/watch", watch)])
     app.state.closing = asyncio.Event()
     ready = asyncio.Event()
     task = asyncio.create_task(serving.serve(app, listener, ready=ready))
     transport = httpx2.AsyncHTTPTransport(uds=str(path))
-    async with asyncio.timeout(serving.GRACE), httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
+    async with (
+        asyncio.timeout(DEADLINE),
+        httpx2.AsyncClient(transport=transport, base_url="http://x", timeout=DEADLINE) as client,
+    ):
         await ready.wait()
         assert (await client.get("/")).text == "hello"
         async with client.stream("GET", "/watch") as answer:
@@ -63,8 +67,11 @@ async def _ends_at_once(path: Path, listener: socket) -> None:
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-def test_a_cancelled_server_ends_its_watches_and_itself_at_once(tmp_path: Path, run: object) -> None:
+def test_a_cancelled_server_ends_its_watches_and_itself_at_once(
+    tmp_path: Path, run: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert callable(run)
+    monkeypatch.setattr(serving, "GRACE", 3600)
     (tmp_path / "api.sock").touch()  # as a process that died leaves it
     listener = serving.unix_socket(tmp_path / "api.sock")
     assert stat.S_IMODE((tmp_path / "api.sock").stat().st_mode) == 0o600

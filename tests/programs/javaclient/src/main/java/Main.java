@@ -313,10 +313,11 @@ public final class Main {
       }
     });
     factory.startAllRegisteredInformers();
-    for (int tries = 0; tries < DEADLINE * 10 && !informer.hasSynced(); tries++) {
+    boolean cached = false;
+    for (int tries = 0; tries < DEADLINE * 10 && !cached; tries++) {
       Thread.sleep(100);
+      cached = informer.hasSynced() && informer.getIndexer().getByKey(namespace + "/a") != null;
     }
-    boolean cached = informer.getIndexer().getByKey(namespace + "/a") != null;
     List<String> seen = new ArrayList<>();
     V1ServiceAccount informed = core.createNamespacedServiceAccount(namespace, account("informed")).execute();
     seen.add(events.poll(DEADLINE, TimeUnit.SECONDS));
