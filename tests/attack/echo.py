@@ -96,7 +96,7 @@ def running(name: str, *, http2: bool = False, port: int = 0) -> Iterator[Echo]:
     open_sockets: set[socket.socket] = set()
 
     def serve(plain: socket.socket) -> None:
-        plain.settimeout(60)
+        plain.settimeout(300)  # longer than the gateway keeps what is idle: who ends it must not be a matter of luck
         try:
             tls = context.wrap_socket(plain, server_side=True)
         except OSError:

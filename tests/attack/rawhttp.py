@@ -13,7 +13,7 @@ import h2.connection
 import h2.events
 import h2.exceptions
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @dataclass(frozen=True)

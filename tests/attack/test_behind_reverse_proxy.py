@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 from tests.attack import echo
-from tests.attack.conftest import CLUSTERS, EVERYTHING, Site
+from tests.attack.conftest import CLUSTERS, EVERYTHING, Site, eventually
 from tests.attack.rawhttp import request
 from tests.programs import golang, gomembers
 
@@ -47,6 +47,8 @@ def test_no_client_has_the_identity_taken_off_behind_the_gateway(site: Site, tmp
         site.made(CLUSTERS, cluster)
         try:
             site.healthy("behind")
+            # That the member is known there does not say that the pass is.
+            eventually(lambda: site.ask(ivo, f"{CLUSTERS}/behind/proxy/version").code == 200)
             path = f"/api/v1/namespaces/d/pods/p-{upgrade[:4]}/exec"
             listed = f"Upgrade, {LISTED}" if upgrade else LISTED
             headers = [("connection", listed), *([("upgrade", upgrade)] if upgrade else [])]

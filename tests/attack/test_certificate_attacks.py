@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tests.attack.conftest import C1, CSRS, PASSES, READING, Person, Site, eventually, open_site
 from tests.attack.rawhttp import Wire, request
-from tests.attack.test_revocation import bound, over
+from tests.attack.test_revocation import bound, over, refused_at_handshake
 
 from onepass.pki import certificates, keys
 
@@ -114,12 +114,6 @@ class House:
         user = answer.json()["status"]["userInfo"]
         return user["username"], user["groups"]
 
-    def refused_at_handshake(self, person: Person) -> bool:
-        try:
-            return self.site.ask(person, "/version").code == 0
-        except (ssl.SSLError, ConnectionError):
-            return True
-
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
@@ -189,7 +183,7 @@ def test_serial_numbers_are_an_authoritys_own(house: House) -> None:
         eventually(refused, "the next request on an open connection is not refused")
         eventually(lambda: over(lost), "the watch goes on")
         assert not over(kept)
-    eventually(lambda: house.refused_at_handshake(people[0]), "the handshake is not refused")
+    eventually(lambda: refused_at_handshake(house.site, people[0]), "the handshake is not refused")
     assert house.who(people[1])[0] == "dave"
     assert house.who(people[2])[0] == "dave"
 
@@ -248,7 +242,7 @@ def test_rotation_of_the_client_authority_cuts_nobody(house: House) -> None:
             return wire.answer().code == 401
 
         eventually(refused)
-    eventually(lambda: house.refused_at_handshake(old))
+    eventually(lambda: refused_at_handshake(site, old))
     assert site.ask(Person("old-timer", young), f"{C1}/version").code == 200
     assert "active" in site.gateway.onepass("ca", "list", "--data-dir", pki).stdout
     site.gone(f"{PASSES}/old-timer")

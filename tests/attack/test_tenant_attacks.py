@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 from tests.attack import echo
-from tests.attack.conftest import CLUSTERS, EVERYTHING, PASSES, Person, Site, certificate_of, granting
+from tests.attack.conftest import (
+    CLUSTERS,
+    EVERYTHING,
+    PASSES,
+    Person,
+    Site,
+    certificate_of,
+    eventually,
+    granting,
+)
 from tests.attack.echo import Echo
 from tests.attack.rawhttp import request
 
@@ -120,6 +129,7 @@ def test_two_members_at_one_address_are_two(site: Site) -> None:
         try:
             for name in servers:
                 site.healthy(name)
+                eventually(lambda n=name: site.ask(tenant, f"{CLUSTERS}/{n}/proxy/version").code == 200)  # type: ignore[misc]
             load = Load(site, tenant, ("left", "right"))
             with ThreadPoolExecutor(4) as pool:
                 for each in [pool.submit(load.work, worker) for worker in range(4)]:
