@@ -122,14 +122,14 @@ class Gateway:
         }
         self.kubectl("apply", "-f", "-", context="onepass", input=json.dumps(cluster))
         self.kubectl(
-            "wait", "--for=jsonpath={.status.healthy}=true", f"cluster/{name}", "--timeout=30s", context="onepass"
+            "wait", "--for=jsonpath={.status.healthy}=true", f"cluster/{name}", "--timeout=60s", context="onepass"
         )
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=60)
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def running(
         reader.start()
     gateway = Gateway(data_dir, f"https://{listen}", process, output, records)
     try:
-        ready.wait(60)
+        ready.wait(120)  # it gives up by itself before that
         if not any(line.startswith(READY) for line in output):
             raise AssertionError("onepass did not become ready:\n" + "".join(output))
         yield gateway

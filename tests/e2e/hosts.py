@@ -81,7 +81,7 @@ class Knocker:
         context = ssl.create_default_context(cadata=self.ca.decode())
         if self.proof:
             context.load_cert_chain(*self.proof)
-        return http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=20)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, context=context, timeout=60)
 
     @contextmanager
     def kept(self, path: str, *headers: tuple[str, str]) -> Iterator[Callable[[], int]]:

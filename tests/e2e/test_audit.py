@@ -1,6 +1,7 @@
 """The audit log: one record a request, two a stream, nothing secret in it and nothing forged."""
 
 import asyncio
+import contextlib
 import json
 import re
 import socket
@@ -14,7 +15,7 @@ import httpx2
 import pytest
 from tests.e2e.auditlog import Record, awaited, records
 from tests.e2e.conftest import BIN, Gateway, Start
-from tests.e2e.test_gateway import PROXY, applied, granted, signed_by_csr
+from tests.e2e.test_gateway import PROXY, applied, eventually, granted, signed_by_csr
 
 from onepass.runtime.auditfile import AuditFile
 
@@ -29,13 +30,16 @@ def exchange(gateway: Gateway, request: bytes) -> bytes:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     with (
-        socket.create_connection((host, int(port)), timeout=20) as plain,
+        socket.create_connection((host, int(port)), timeout=60) as plain,
         context.wrap_socket(plain, server_hostname=host) as tls,
     ):
-        tls.sendall(request)
         answer = b""
-        while piece := tls.recv(65536):
-            answer += piece
+        # Who has refused the beginning of a request does not wait long for its end.
+        with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+            tls.sendall(request)
+        with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+            while piece := tls.recv(65536):
+                answer += piece
         return answer
 
 
@@ -45,8 +49,12 @@ def agent_of(record: Record) -> str:
 
 @pytest.fixture(scope="module")
 def bob(gateway: Gateway, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """May look at pods, from now on; what was asked to know that is in the records, of another namespace."""
     applied(gateway, granted("audited", "audit-bob", "get", "list", "watch"))
-    return signed_by_csr(gateway, "audit-bob", tmp_path_factory.mktemp("bob") / "kubeconfig", group="qa")
+    path = signed_by_csr(gateway, "audit-bob", tmp_path_factory.mktemp("bob") / "kubeconfig", group="qa")
+    asked = ("get", "pods", "-n", "kube-system")
+    eventually(lambda: gateway.kubectl(*asked, kubeconfig=path, check=False).returncode == 0)
+    return path
 
 
 def test_what_is_allowed_names_who_what_and_the_pass_and_the_client_is_told_nothing_of_it(
@@ -55,7 +63,11 @@ def test_what_is_allowed_names_who_what_and_the_pass_and_the_client_is_told_noth
     told = gateway.kubectl("get", "pods", "-v=9", kubeconfig=bob)
     (record, *_) = awaited(
         gateway,
-        lambda r: r.get("user", {}).get("username") == "audit-bob" and r.get("objectRef", {}).get("resource") == "pods",
+        lambda r: (
+            r.get("user", {}).get("username") == "audit-bob"
+            and r.get("objectRef", {}).get("resource") == "pods"
+            and r["objectRef"]["namespace"] == "default"
+        ),
     )
     assert record["kind"] == "Event"
     assert record["apiVersion"] == "audit.k8s.io/v1"
@@ -183,16 +195,16 @@ def test_what_never_reaches_the_gatekeeper_is_recorded_without_its_secrets(
         known = agent_of(record) == mark.decode() or "user" not in record
         return status == answered and known and record["annotations"]["access.karpor.io/protocol"] != "HTTP/2"
 
+    # Such a record says nothing of who it was: one of before may be written only now.
+    awaited(gateway, lambda r: mine(r) and shown in (None, r.get("requestURI")), since=before)
     found = awaited(gateway, mine, since=before)
     assert "CANARY" not in json.dumps(found)
-    if shown is not None:
-        assert shown in [record.get("requestURI") for record in found]
     assert all(len(record.get("requestURI", "")) <= 4096 for record in found)
 
 
 def test_a_failed_handshake_is_recorded(gateway: Gateway) -> None:
     host, _, port = gateway.url.removeprefix("https://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as plain:
+    with socket.create_connection((host, int(port)), timeout=60) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
         plain.recv(100)
     (record, *_) = awaited(gateway, lambda r: "TLS" in r["annotations"].get("authorization.k8s.io/reason", ""))
@@ -230,20 +242,23 @@ def test_no_record_is_lost_when_the_file_is_set_aside(gateway: Gateway) -> None:
     done = threading.Event()
 
     def ask() -> None:
-        with httpx2.Client(base_url=gateway.url, verify=False, headers={"user-agent": mark}) as client:
-            for _ in range(sent):
-                client.get("/version")
-        done.set()
+        try:
+            with httpx2.Client(base_url=gateway.url, verify=False, headers={"user-agent": mark}, timeout=60) as client:
+                for _ in range(sent):
+                    client.get("/version")
+        finally:
+            done.set()
 
     async def turn() -> None:
         file = AuditFile(gateway.data_dir / "audit.log", 1, 0, str(gateway.data_dir / "run" / "admin.sock"))
-        async with httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=file.admin)) as client:
+        async with httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(uds=file.admin), timeout=60) as client:
+            await file.look(client)
+            asking.start()
             while not done.is_set():
                 await file.look(client)
         assert file.backups()
 
     asking = threading.Thread(target=ask)
-    asking.start()
     asyncio.run(turn())
     asking.join()
     found = awaited(gateway, lambda r: agent_of(r) == mark, sent)
@@ -254,5 +269,5 @@ def test_on_standard_output_there_are_records_and_nothing_else(start: Start) -> 
     gateway = start("--audit-log-path", "-", split=True)
     exchange(gateway, b"GET /version HTTP/1.1\r\nHost: g\r\nConnection: close\r\nUser-Agent: stdout-test\r\n\r\n")
     gateway.stop()
-    assert any(agent_of(record) == "stdout-test" for record in map(json.loads, gateway.records))
+    eventually(lambda: any(agent_of(record) == "stdout-test" for record in map(json.loads, tuple(gateway.records))))
     assert not list(gateway.data_dir.glob("audit*"))

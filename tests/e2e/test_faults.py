@@ -30,7 +30,7 @@ from onepass.gateway import replies
 
 pytestmark = pytest.mark.e2e
 
-SECONDS = 60.0
+SECONDS = 120.0
 CLUSTERS = "/apis/cluster.karpor.io/v1beta1/clusters"
 TOKEN = "canary-of-a-faulty-member"
 
@@ -222,7 +222,7 @@ def found_out(gateway: Gateway, name: str, status: dict[str, Any]) -> None:
 def hears(gateway: Gateway, name: str, path: str = "/api/v1/pods") -> str:
     """What a user of a member is told, once the gateway knows that one."""
     server = f"--server={gateway.url}{CLUSTERS}/{name}/proxy"
-    patience = "--request-timeout=" + ("2s" if name in HANGING else "30s")
+    patience = "--request-timeout=" + ("15s" if name in HANGING else "60s")
     deadline = time.monotonic() + SECONDS
     while True:
         done = gateway.kubectl(server, patience, "get", "--raw", path, context="onepass", check=False)
@@ -240,8 +240,10 @@ def until(gateway: Gateway, names: Iterable[str], *, healthy: bool) -> dict[str,
         late = {
             name: status
             for name, status in seen.items()
-            # On a slow machine it may be told first that the data plane does not know a member yet.
-            if status.get("healthy") is not healthy or condition(status, "Ready")[1] == "NotPublished"
+            # On a slow machine it may be told first that the data plane does not know a member yet, or that nothing
+            # came in time.
+            if status.get("healthy") is not healthy
+            or condition(status, "Ready")[1] != ("Ready" if healthy else FAULTS[name].reason)
         }
         if not late:
             return seen

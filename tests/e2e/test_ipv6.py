@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 from tests.e2e.conftest import running
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -93,8 +94,10 @@ def test_everything_works_over_ipv6(tmp_path: Path) -> None:
             def kubectl(*arguments: str, input: str = "") -> str:
                 return str(gateway.kubectl(*arguments, kubeconfig=path, input=input).stdout)
 
+            may = ("get", "pods")
+            eventually(lambda: gateway.kubectl(*may, kubeconfig=path, check=False).returncode == 0)
             kubectl("apply", "-f", "-", input=POD)
-            kubectl("wait", "--for=condition=Ready", "pod/six", "--timeout=30s")
-            assert kubectl("logs", "six") == "over six\n"
+            kubectl("wait", "--for=condition=Ready", "pod/six", "--timeout=60s")
+            eventually(lambda: kubectl("logs", "six") == "over six\n")
             assert kubectl("exec", "six", "--", "echo", "hello") == "hello\n"
             kubectl("delete", "pod", "six", "--wait=false")

@@ -119,7 +119,13 @@ def between(gateway: Gateway, token: str, member: Member) -> Iterator[Bench]:
             paths.append(member.altered(path, {"token": by}, **cluster))
         kinds = ",".join(each for each in listed if each.partition(".")[0] not in VARYING)
         found = Bench(gateway, member, breaker, paths[0], paths[1], kinds)
-        found.before = found.objects()
+
+        def settled() -> bool:
+            """What a member makes by itself as it begins is there."""
+            last, found.before = found.before, found.objects()
+            return found.before == last
+
+        eventually(settled)
         yield found
 
 

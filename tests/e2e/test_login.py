@@ -16,6 +16,7 @@ import pytest
 import yaml
 from cryptography import x509
 from tests.e2e.conftest import BIN, Gateway, running
+from tests.e2e.test_gateway import eventually, user_kubeconfig
 from tests.programs.oidcprovider import CLIENT, Provider, serving
 
 pytestmark = pytest.mark.e2e
@@ -136,6 +137,10 @@ def gateway(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Ite
             },
         }
         started.kubectl("apply", "-f", "-", context="onepass", input=json.dumps(granted))
+        alice = user_kubeconfig(
+            started, folder / "alice.kubeconfig", {"token": provider.token("alice", groups=["dev"])}
+        )
+        eventually(lambda: started.kubectl("get", "pods", kubeconfig=alice, check=False).returncode == 0)
         yield started
 
 

@@ -141,7 +141,7 @@ def test_every_other_token_is_401(ask: Ask, provider: Provider, down: Provider) 
         "no issuer": provider.token("alice", iss=None),
         "no expiry": provider.token("alice", exp=None),
         "expired": provider.token("alice", exp=now - 12),
-        "not yet": provider.token("alice", nbf=now + 40),
+        "not yet": provider.token("alice", nbf=now + 240),
         "another's key": foreign.token("alice"),
         "unknown kid": provider.sign(provider.claims("alice"), {"kid": "unknown"}),
         "an issuer that is down": down.token("alice"),

@@ -1,5 +1,6 @@
 """Several gateways on one etcd: what is given or taken at one holds at all, and etcd may be away."""
 
+import functools
 import json
 import re
 import signal
@@ -29,6 +30,7 @@ SECONDS = 60.0
 CLUSTER = "sandbox-1"
 PODS = f"/apis/cluster.karpor.io/v1beta1/clusters/{CLUSTER}/proxy/api/v1/pods"
 LEADS = "runs the controllers from now on"
+LOSES = "no longer runs the controllers"
 
 
 @dataclass
@@ -69,8 +71,15 @@ def client(gateway: Gateway) -> httpx2.Client:
 
 
 def test_one_replica_runs_the_controllers(fleet: Fleet) -> None:
-    assert LEADS in log(fleet.first)
-    assert LEADS not in log(fleet.second)
+    eventually(lambda: leads(fleet.first) is not leads(fleet.second))
+    # On a machine that does nothing else the first one does, which began before: only one that lost it is followed.
+    assert LEADS not in log(fleet.second) or LOSES in log(fleet.first)
+
+
+def leads(gateway: Gateway) -> bool:
+    """Whether a replica says that it leads, and has said nothing else since."""
+    said = re.findall(f"{LEADS}|{LOSES}", log(gateway))
+    return bool(said) and said[-1] == LEADS
 
 
 def test_replicas_have_the_same_authorities_and_the_storage_has_them_sealed(fleet: Fleet) -> None:
@@ -109,7 +118,9 @@ def test_a_token_of_one_replica_is_taken_by_the_other(fleet: Fleet) -> None:
     with httpx2.Client(verify=trusted, trust_env=False, timeout=SECONDS) as anybody:
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         url = f"{fleet.second.url}/apis/authentication.k8s.io/v1/selfsubjectreviews"
-        answer = anybody.post(url, json=review, headers={"authorization": f"Bearer {token}"})
+        asked = functools.partial(anybody.post, url, json=review, headers={"authorization": f"Bearer {token}"})
+        eventually(lambda: asked().status_code == 201)
+        answer = asked()
     assert answer.json()["status"]["userInfo"]["username"] == "system:serviceaccount:default:robot"
 
 
@@ -219,8 +230,7 @@ def test_requests_to_members_go_on_while_etcd_is_away_and_all_heals_by_itself(fl
                 fleet.etcd.ready()
         eventually(lambda: admin.patch(clusters, content=patch, headers=sent).status_code == 200)
         with client(fleet.first) as other:
-            found = other.get(clusters).json()
-            assert found["metadata"]["labels"]["away"] == label
+            eventually(lambda: other.get(clusters).json().get("metadata", {}).get("labels", {}).get("away") == label)
             eventually(lambda: other.get("/readyz").status_code == 200 and admin.get("/readyz").status_code == 200)
 
 
@@ -236,5 +246,5 @@ def test_another_replica_goes_on_with_the_controllers_when_the_first_is_killed(f
         leader, survivor = survivor, leader
     leader.process.send_signal(signal.SIGKILL)
     leader.process.wait()
+    eventually(lambda: len(re.findall(LEADS, log(survivor))) > len(began[str(survivor.data_dir)]))
     survivor.onepass("pass", "issue", "vera", "--cluster", CLUSTER, "-o", str(tmp_path / "vera"))
-    assert len(re.findall(LEADS, log(survivor))) > len(began[str(survivor.data_dir)])

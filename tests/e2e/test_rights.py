@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
 RBAC = "rbac.authorization.k8s.io"
 USER = "rita"
 CLUSTER = "sandbox-1"
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 def given(gateway: Gateway, *objects: Object) -> None:

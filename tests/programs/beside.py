@@ -29,10 +29,10 @@ def running(manager: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator[t
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
     try:
-        assert begun.wait(30)
+        assert begun.wait(60)
         each, loop, over = made[0]
         try:
-            yield each, lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(30)
+            yield each, lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(60)
         finally:
             loop.call_soon_threadsafe(over.set)
     finally:

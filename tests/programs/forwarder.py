@@ -94,7 +94,7 @@ async def closed(writer: asyncio.StreamWriter) -> None:
 
 @asynccontextmanager
 async def running(to: int) -> AsyncIterator[Forwarder]:
-    forwarder = Forwarder(to)
+    forwarder = Forwarder(to, free_port())  # so that it is free still after a stop
     await forwarder.start()
     try:
         yield forwarder

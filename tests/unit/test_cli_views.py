@@ -248,6 +248,14 @@ def test_a_context_without_a_letter_becomes_no_name() -> None:
         enrolment.named("!!!")
 
 
+@pytest.mark.parametrize(
+    ("reason", "looked_at"), [("", False), ("NotPublished", False), ("ConnectionRefused", True), ("Ready", True)]
+)
+def test_a_word_on_a_member_comes_from_the_member(reason: str, looked_at: bool) -> None:
+    conditions: list[JSON] = [{"type": "Ready", "status": "False", "reason": reason}] if reason else []
+    assert enrolment.looked_at({"status": {"conditions": conditions}}) is looked_at
+
+
 def test_labels_are_key_and_value() -> None:
     assert enrolment.pairs(["env=prod", "a.b/c="]) == {"env": "prod", "a.b/c": ""}
     with pytest.raises(Failure, match="'env'"):

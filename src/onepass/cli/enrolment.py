@@ -17,6 +17,7 @@ from onepass.cli.memberconfig import Access, Kubeconfig
 
 # The prober's longest look is a handshake of 5 s, 5 s for Envoy to learn of the member, and a request of 10 s.
 VERDICT_SECONDS = 25.0
+UNPUBLISHED = "NotPublished"  # Envoy has not heard of the member yet, which says nothing of it
 _PROXY = "a kubeconfig has proxyURL as proxy-url, and --proxy-url goes before it: mend that"
 # By the prober's reasons, whose sentences are about fields of a Cluster that is not kept.
 _HINTS = {
@@ -145,7 +146,13 @@ def same_place(cluster: Object, member: Member) -> None:
 
 def verdict(gateway: client.Gateway, name: str, seconds: float = VERDICT_SECONDS) -> Object | None:
     """The Cluster once the prober has looked at it, None when it has not within `seconds`."""
-    return gateway.wait(client.CLUSTERS, name, lambda obj: clusterviews.health(obj).known, seconds)
+    return gateway.wait(client.CLUSTERS, name, looked_at, seconds)
+
+
+def looked_at(cluster: Object) -> bool:
+    """Whether the prober's word is about the member, and not that it cannot be asked yet."""
+    found = clusterviews.health(cluster)
+    return found.known and found.reason != UNPUBLISHED
 
 
 def judged(result: Result, found: Object | None, credential: str = "") -> Result:

@@ -19,7 +19,7 @@ from tests.waiting import eventually
 from onepass.runtime.sandboxes import Access, Sandbox
 
 KUBECTL = str(Path(sys.executable).parent / "kubectl")
-SECONDS = 60.0
+SECONDS = 90.0
 
 
 def kubeconfig(access: Access) -> str:
@@ -57,7 +57,7 @@ class Running:
 
     def __enter__(self) -> "Running":
         self._thread.start()
-        assert self._ready.wait(30)
+        assert self._ready.wait(SECONDS)
         assert self.access is not None, "the member did not start"
         return self
 
@@ -65,7 +65,7 @@ class Running:
         assert self._loop is not None
         assert self._task is not None
         self._loop.call_soon_threadsafe(self._task.cancel)
-        self._thread.join(30)
+        self._thread.join(SECONDS)
         assert not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -137,7 +137,7 @@ class Member:
     def pod(self, name: str, *command: str, options: Sequence[str] = ()) -> str:
         """A pod of busybox that is ready."""
         self("run", name, "--image=busybox", *options, "--", *command)
-        self("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=30s")
+        self("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
         return name
 
 
