@@ -1,6 +1,7 @@
 """What the tests of joining share: a member as its administrator reaches it, and what of OnePass is in it."""
 
 import base64
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -111,4 +112,5 @@ def traces(member: Member) -> list[str]:
 
 def clean(gateway: Gateway, member: Member, name: str) -> None:
     eventually(lambda: traces(member) == [])
-    assert name not in onepass(gateway, "cluster", "list", "-o", "json")
+    listed = json.loads(onepass(gateway, "cluster", "list", "-o", "json"))["items"]
+    assert name not in [each["metadata"]["name"] for each in listed]
