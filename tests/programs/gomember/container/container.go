@@ -205,13 +205,14 @@ func (c *Container) Attach(
 	ctx context.Context, in io.Reader, out io.Writer,
 ) error {
 	process := c.current()
+	before := process.output.size() // what the program says to the input below is for this client
 	if in != nil {
 		go func() { _, _ = io.Copy(process.stdin, in) }() // a client's end of input is not the program's
 	}
 	if out == nil {
 		return nil
 	}
-	return process.output.follow(ctx, process.output.size(), true, func(chunk []byte) error {
+	return process.output.follow(ctx, before, true, func(chunk []byte) error {
 		_, err := out.Write(chunk)
 		return err
 	})
