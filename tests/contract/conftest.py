@@ -14,7 +14,7 @@ from onepass.storage import etcd, sqlite
 from onepass.storage.etcdclient import Access
 from onepass.storage.interface import Change, Op, Page, Progress, Storage
 
-DEADLINE = 20
+DEADLINE = 120
 
 
 async def until_progress(watch: AsyncGenerator[Change | Progress]) -> list[Change]:
