@@ -16,6 +16,12 @@ from onepass.controllers import connecting, probe
 _JUNK = b"HTTP/1.1 400 Bad Request\r\n\r\n"
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is in this process, and slow where that is."""
+    monkeypatch.setattr(probe, "HANDSHAKE_SECONDS", 120.0)
+
+
 @contextlib.asynccontextmanager
 async def answering(content: bytes) -> AsyncIterator[int]:
     """Who takes a connection, says that, and closes it; what it was sent it does not read, when it says nothing."""

@@ -17,6 +17,13 @@ from onepass.controllers.findings import Answer
 from onepass.gateway import replies
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is in this process, and slow where that is."""
+    monkeypatch.setattr(probe, "HANDSHAKE_SECONDS", 120.0)
+    monkeypatch.setattr(probe, "_PUBLISH_SECONDS", 120.0)
+
+
 @asynccontextmanager
 async def tls_server(authority: trustme.CA, name: str, alpn: Sequence[str]) -> AsyncIterator[int]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
