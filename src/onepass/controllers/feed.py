@@ -46,7 +46,7 @@ async def run(
     beside: Mapping[str, Version] = _NOTHING,
 ) -> None:
     """Run `loop` on the name of each object of `kind` whose `version` is new, `delay` seconds after that is seen, until
-    cancelled.
+    cancelled. One that has gone is looked at once more, at once: what is remembered of it goes as well.
 
     A controller that writes status passes a `version` that its own writes leave alone, or it would never rest. Where
     `version` also looks at other objects, `beside` tells their kinds, and by what changes of them all are looked at.
@@ -87,6 +87,7 @@ class _Feed:
         if obj is None:
             if self._seen.pop(name, None) is not None:
                 self.loop.forget(name)
+                self.loop.add(name)
             return
         now = (meta.uid(obj), self.version(obj))
         if self._seen.get(name) != now:
