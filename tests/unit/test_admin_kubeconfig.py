@@ -1,6 +1,8 @@
 """The administrator's kubeconfig: it follows the clusters, keeps what a person chose, and costs little for many."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -120,6 +122,24 @@ async def test_a_file_that_is_gone_or_none_of_ours_is_written_anew(
 
 
 NAMES = ["a", "b", "null", "1e3", "0x1", "yes", "onepass", "x" * 200]
+BARE = ["y", "n", "08", "1e3", "1.5e3", "0o7", "0x1f", "0b1", "12e5", "no", "1.5", "2026-1-2", "7d", "1.2.3"]
+
+
+def test_kubectl_reads_the_names_that_yaml_has_another_meaning_for(tmp_path: Path) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_bytes(kubeconfig.dump(kubeconfig.document(ENTRY, BARE, current="y")))
+    command = [
+        str(Path(sys.executable).parent / "kubectl"),
+        "--kubeconfig",
+        str(path),
+        "config",
+        "get-contexts",
+        "-o",
+        "name",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stderr, sorted(done.stdout.split())) == ("", sorted(["onepass", *BARE]))
+    assert contexts(yaml.safe_load(path.read_bytes())) == ["onepass", *BARE]
 
 
 def test_what_is_written_piece_by_piece_is_what_is_written_at_once() -> None:

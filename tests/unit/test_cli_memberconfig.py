@@ -215,6 +215,12 @@ def test_a_login_by_program_comes_with_the_command_that_replaces_it(tmp_path: Pa
     assert caught.value.hint == hint.replace("NAME", "prod")
 
 
+def test_a_certificate_of_later_is_refused_with_the_day_that_it_counts_from(tmp_path: Path) -> None:
+    told = refusal(tmp_path, document(X509_USER), now=NOW - timedelta(days=12000))
+    assert "valid only from 20" in told.what
+    assert "compare the clock" in told.hint
+
+
 def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
     other = CA.issue_cert(common_name="other").private_key_pem.bytes()
     error = refusal(tmp_path, document(X509_USER | {"client-key-data": b64(other)}))

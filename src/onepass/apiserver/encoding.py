@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from onepass.api import errors
+from onepass.api import errors, yamltext
 from onepass.api.meta import JSON, Object
 from onepass.apiserver import protobuf
 
@@ -89,8 +89,7 @@ def _weight(text: str) -> float:
 
 def dump(value: JSON, media: Media | None = None, *, pretty: bool = False) -> bytes:
     if media is not None and media.type == YAML_TYPE:
-        text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=True, allow_unicode=True)
-        return text.encode()
+        return yamltext.dump(value, sort_keys=True).encode()
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE if pretty else None)
 
 
@@ -194,11 +193,6 @@ def _children(node: JSON) -> Iterator[JSON]:
         yield from node.values()
     elif isinstance(node, list):
         yield from node
-
-
-class _Dumper(yaml.CSafeDumper):
-    def ignore_aliases(self, data: object) -> bool:
-        return True
 
 
 class _Loader(yaml.CSafeLoader):

@@ -315,7 +315,8 @@ def _check_certificate(where: str, certificate: bytes, private_key: bytes, now: 
         raise Failure(f"{where}: the client certificate and the client key do not belong together")
     if leaf.not_valid_before_utc > now:
         raise Failure(
-            f"{where}: the client certificate is valid only {durations.clock(leaf.not_valid_before_utc, now)}"
+            f"{where}: the client certificate is valid only from {durations.clock(leaf.not_valid_before_utc, now)} on",
+            "compare the clock of this machine with the cluster's, or wait",
         )
     return _expiry(where, "client certificate", leaf.not_valid_after_utc, now, name)
 
@@ -336,8 +337,8 @@ def _check_token(where: str, token: str, now: datetime, name: str) -> tuple[str,
 def _expiry(where: str, what: str, ends: datetime, now: datetime, name: str) -> tuple[str, ...]:
     told = durations.clock(ends, now)
     if ends <= now:
-        raise Failure(f"{where}: the {what} has expired ({told})", "get a new one from whoever runs that cluster")
+        raise Failure(f"{where}: the {what} has expired: {told}", "get a new one from whoever runs that cluster")
     if ends - now > _SOON:
         return ()
-    command = f"onepass cluster rotate {name} --kubeconfig FILE"
+    command = f"onepass cluster rotate {shlex.quote(name)} --kubeconfig FILE"
     return (f"{where}: the {what} expires {told}; give the gateway a new one before then: {command}",)

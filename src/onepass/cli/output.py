@@ -65,9 +65,9 @@ def fail(what: str, hint: str) -> None:
 def data(format: Format, value: Object) -> None:
     """One object as JSON or YAML, and nothing else, on standard output."""
     if format is Format.yaml:
-        import yaml
+        from onepass.api import yamltext
 
-        sys.stdout.write(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+        sys.stdout.write(yamltext.dump(value))
     else:
         sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from onepass.api import yamltext
 from onepass.api.meta import JSON, Object
 
 PROXY = "/apis/cluster.karpor.io/v1beta1/clusters/{}/proxy"
@@ -98,9 +99,7 @@ class Writer:
 
 
 def _yaml(value: JSON) -> bytes:
-    # libyaml's writer: the one in Python takes a second for a thousand clusters.
-    text: str = yaml.dump(value, Dumper=yaml.CSafeDumper, sort_keys=False)
-    return text.encode()
+    return yamltext.dump(value, allow_unicode=False).encode()
 
 
 def current_context(content: bytes) -> str:
