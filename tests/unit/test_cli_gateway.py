@@ -28,7 +28,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from onepass.api.meta import Object
-from onepass.cli import client
+from onepass.cli import client, enrolment, foothold
 from onepass.cli.failure import Failure, Refused, Unreachable
 
 CA = trustme.CA()
@@ -233,7 +233,9 @@ def test_a_proxy_of_the_environment_is_not_used_for_loopback(api: Api, monkeypat
         assert len(gateway.list(client.CLUSTERS)) == 1
 
 
-@pytest.mark.parametrize(("code", "hint"), [(401, "ask for a new pass"), (403, "administrator"), (500, "")])
+@pytest.mark.parametrize(
+    ("code", "hint"), [(401, "ask for a new pass"), (403, "administrator"), (500, ""), (404, "a OnePass gateway?")]
+)
 def test_a_refusal_is_told_in_the_words_of_the_api(api: Api, code: int, hint: str) -> None:
     api.refuse(f"GET {client.PASSES}", code, "because")
     with client.Gateway(api.kubeconfig) as gateway, pytest.raises(Refused) as caught:
@@ -241,6 +243,18 @@ def test_a_refusal_is_told_in_the_words_of_the_api(api: Api, code: int, hint: st
     assert caught.value.what == "because"
     assert caught.value.code == code
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(("annotations", "command"), [({}, "remove"), ({foothold.JOINED: "onepass-system"}, "leave")])
+def test_a_name_that_is_taken_is_made_free_by_what_takes_all_of_it_away(
+    api: Api, annotations: Object, command: str
+) -> None:
+    taken: Object = {"kind": "Cluster", "metadata": {"name": "prod", "annotations": annotations}}
+    api.objects[f"{client.CLUSTERS}/prod"] = taken
+    api.refuse(f"POST {client.CLUSTERS}", 409, "already exists")
+    with client.Gateway(api.kubeconfig) as gateway, pytest.raises(Failure, match="registered already") as caught:
+        enrolment.register(gateway, taken)
+    assert f"onepass cluster {command} prod" in caught.value.hint
 
 
 def test_warnings_of_the_api_are_shown_and_stay_out_of_the_result(api: Api) -> None:

@@ -264,6 +264,8 @@ class Gateway:
             hint = f"the credential in {self.path} is expired or was taken back: ask for a new pass"
         elif answer.status_code == 403:
             hint = f"the user of {self.path} may not do this; an administrator's kubeconfig is named with --kubeconfig"
+        elif answer.status_code == 404 and not meta.section(status, "details").get("name"):  # no such kind at all
+            hint = f"is {self.url} a OnePass gateway? If not, name the kubeconfig of one with --kubeconfig"
         return Refused(message, hint, code=answer.status_code)
 
 

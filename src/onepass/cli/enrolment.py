@@ -10,7 +10,7 @@ from typing import Literal
 
 from onepass.api import meta
 from onepass.api.meta import JSON, Object
-from onepass.cli import client, clusterviews
+from onepass.cli import client, clusterviews, foothold
 from onepass.cli.failure import Failure, Refused
 from onepass.cli.memberclient import Member
 from onepass.cli.memberconfig import Access, Kubeconfig
@@ -106,13 +106,16 @@ def register(gateway: client.Gateway, obj: Object, *, dry_run: bool = False) -> 
         return gateway.create(f"{client.CLUSTERS}?dryRun=All" if dry_run else client.CLUSTERS, obj)
     except Refused as error:
         if error.code == 409:
-            raise registered_already(name) from error
+            raise registered_already(find(gateway, name) or obj) from error
         raise
 
 
-def registered_already(name: str) -> Failure:
-    hint = f"choose another name, or take that one away first: onepass cluster remove {shlex.quote(name)}"
-    return Failure(f"a cluster {name} is registered already", hint)
+def registered_already(cluster: Object) -> Failure:
+    name, command = shlex.quote(meta.name(cluster)), "remove {}"
+    if foothold.JOINED in meta.annotations(cluster):
+        command = "leave {} --kubeconfig FILE"
+    hint = f"choose another name, or take that one away first: onepass cluster {command.format(name)}"
+    return Failure(f"a cluster {meta.name(cluster)} is registered already", hint)
 
 
 def find(gateway: client.Gateway, name: str) -> Object | None:

@@ -102,7 +102,7 @@ class Join:
         if found is None:
             return None
         if claims.ATTEMPT not in meta.annotations(found):
-            raise enrolment.registered_already(self.ground.cluster)
+            raise enrolment.registered_already(found)
         enrolment.same_place(found, self.member)
         return found
 

@@ -106,10 +106,18 @@ def _unreachable(cluster: str) -> Sequence[_Reply]:
             "Timeout",
         ),
         _Reply(
-            f"{_NO_ANSWER} && response.code_details.contains('connection_failure')",
+            f"{_FAILED} != '' && response.code_details.contains('connection_failure')",
             503,
             "ServiceUnavailable",
             f"{cluster} is unreachable ({_TOLD_BY_ENVOY})",
+            "Unreachable",
+        ),
+        _Reply(  # in TLS 1.3 who refuses a client certificate says so after the handshake, by closing the connection
+            f"{_NO_ANSWER} && response.code_details.contains('connection_failure')",
+            503,
+            "ServiceUnavailable",
+            f"{cluster} is unreachable: the connection is closed before anything is asked; an administrator must check "
+            "its endpoint, and that it takes the gateway's client certificate",
             "Unreachable",
         ),
         _Reply(
