@@ -18,7 +18,10 @@ from tests.e2e.conftest import BIN, Gateway
 from tests.e2e.joins import Member, b64, onepass, refused
 from tests.waiting import eventually
 
-from onepass.cli import claims
+from onepass.api import meta
+from onepass.api.meta import Object
+from onepass.cli import claims, foothold, memberclient
+from onepass.cli.foothold import Foothold
 
 pytestmark = pytest.mark.e2e
 
@@ -132,6 +135,29 @@ def between(gateway: Gateway, token: str, member: Member) -> Iterator[Bench]:
 def kill(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait(30)
+
+
+def test_what_outlives_the_namespace_of_an_earlier_attempt_is_taken_away(
+    quick: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = memberclient.Member.create
+
+    def late(member: memberclient.Member, path: str, obj: Object) -> Object:
+        """As if what was in the namespace before this one were not swept up yet."""
+        made = create(member, path, obj)
+        if obj["kind"] == "Namespace":
+            _, *inside = Foothold(NAME, meta.name(obj), "").objects(
+                {**meta.annotations(obj), claims.ATTEMPT: "earlier"}
+            )
+            for where, each in inside:
+                if meta.name(each) == foothold.ACCOUNT:
+                    create(member, where, each)
+        return made
+
+    monkeypatch.setattr(memberclient.Member, "create", late)
+    onepass(quick.gateway, "cluster", "join", NAME, "--kubeconfig", str(quick.member.config))
+    onepass(quick.gateway, "cluster", "leave", NAME, "--kubeconfig", str(quick.member.config))
+    eventually(quick.untouched)
 
 
 def test_killed_at_every_step_it_is_run_again_and_then_left(quick: Bench) -> None:

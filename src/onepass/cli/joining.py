@@ -143,12 +143,28 @@ class Join:
             raise self._held(space) from refused
 
     def _create(self, path: str, obj: Object) -> None:
-        try:
-            self.member.create(path, obj)
-        except Refused as refused:
-            if refused.code != 409:
-                raise
-            raise self._held(self.member.get(f"{path}/{meta.name(obj)}") or obj) from refused
+        for left in reversed(range(_TRIES)):
+            try:
+                self.member.create(path, obj)
+                return
+            except Refused as refused:
+                if refused.code != 409:
+                    raise
+                itself = f"{path}/{meta.name(obj)}"
+                found = self.member.get(itself)
+                if not left or not self._outlived(found):
+                    raise self._held(found or obj) from refused
+                self.member.take(itself, self._outlived)
+
+    def _outlived(self, found: Object | None) -> bool:
+        """Whether it is from a namespace that an earlier attempt made, and lies in this one's, or did until now.
+
+        Sandbox members let a namespace be made anew before what was in it is swept up.
+        """
+        if found and (not meta.namespace(found) or self.claim.made(found) or not self.claim.covers(found)):
+            return False
+        space = self.member.get(self.ground.home)
+        return space is not None and self.claim.made(space)
 
     def _held(self, found: Object) -> Failure:
         what = f"{meta.text(found, 'kind')} {meta.name(found)}"
