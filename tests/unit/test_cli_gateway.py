@@ -365,6 +365,31 @@ def test_an_interrupt_takes_back_what_was_made(api: Api) -> None:
     assert api.objects == before
 
 
+def test_an_interrupted_wait_for_a_new_member_tells_that_it_stays_registered(api: Api, tmp_path: Path) -> None:
+    place = {"server": "https://member.test", "certificate-authority-data": base64.b64encode(ISSUED).decode()}
+    document = {
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        "clusters": [{"name": "it", "cluster": place}],
+        "users": [{"name": "it", "user": {"token": "secret"}}],
+        "current-context": "it",
+    }
+    (tmp_path / "member.yaml").write_text(yaml.safe_dump(document))
+    command = ["cluster", "add", "late", "--kubeconfig", str(tmp_path / "member.yaml")]
+    with subprocess.Popen(
+        [str(Path(sys.executable).parent / "onepass"), "--kubeconfig", str(api.kubeconfig), *command],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert api.watched.wait(120)
+        for _ in range(3):
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                _, errors = process.communicate(timeout=60)
+                break
+    assert process.returncode == 130
+    assert "late stays registered. See how it is: onepass cluster show late" in errors
+
+
 def test_a_file_that_cannot_be_written_takes_back_what_was_made(api: Api, tmp_path: Path) -> None:
     before = dict(api.objects)
     folder = tmp_path / "full"

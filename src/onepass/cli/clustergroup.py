@@ -73,8 +73,13 @@ def add(
             output.note(f"[yellow]note:[/] {safe(warning)}")
         result = enrolment.Result(access.context, name, "registered")
         if wait:
-            with output.waiting(f"{name} is registered; waiting until the gateway has looked at it"):
-                found = enrolment.verdict(gateway, name)
+            try:
+                with output.waiting(f"{name} is registered; waiting until the gateway has looked at it"):
+                    found = enrolment.verdict(gateway, name)
+            except KeyboardInterrupt:
+                known = safe(shlex.quote(name))
+                output.note(f"[yellow]note:[/] {known} stays registered. See how it is: onepass cluster show {known}")
+                raise
             result, made = enrolment.settled(gateway, result, found), found or made
     if not result.good:
         raise Failure(
