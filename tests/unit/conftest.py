@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from onepass.access.identity import Identity
+from onepass.api.meta import Object
 from onepass.registry.store import Write
 from onepass.registry.strategy import Actor
 from onepass.storage import sqlite
@@ -19,6 +20,12 @@ async def storage(tmp_path: Path) -> AsyncIterator[Storage]:
     opened = await sqlite.open_sqlite(tmp_path / "onepass.db")
     yield opened
     await opened.close()
+
+
+def member(name: str) -> Object:
+    """A Cluster, as somebody creates it."""
+    access: Object = {"endpoint": "https://member.test:6443", "insecure": True}
+    return {"metadata": {"name": name}, "spec": {"access": access}}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.unit.conftest import member
 from tests.waiting import eventually
 
 from onepass.api.meta import JSON, Object
@@ -34,8 +35,7 @@ class Site:
     admin: AdminKubeconfig
 
     async def create(self, name: str) -> None:
-        access: Object = {"endpoint": "https://member.test:6443", "insecure": True}
-        await self.store.create("", {"metadata": {"name": name}, "spec": {"access": access}}, self.write)
+        await self.store.create("", member(name), self.write)
 
     def told(self) -> Object:
         """What the file holds; nothing when it is none, or no kubeconfig."""
@@ -155,13 +155,13 @@ def test_what_is_written_piece_by_piece_is_what_is_written_at_once() -> None:
 def test_of_many_entries_only_the_new_ones_are_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     writer, names = Writer(), [f"member-{number}" for number in range(100)]
     writer.dump(kubeconfig.document(ENTRY, names))
-    written, really = list[JSON](), kubeconfig._yaml
+    written, really = list[JSON](), kubeconfig.dump
 
     def counted(value: JSON) -> bytes:
         written.append(value)
         return really(value)
 
-    monkeypatch.setattr(kubeconfig, "_yaml", counted)
+    monkeypatch.setattr(kubeconfig, "dump", counted)
     config = kubeconfig.document(ENTRY, [*names[1:], "new"])
     writer.dump(config)
     assert [each for each in written if isinstance(each, list)] == [

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 import pytest
+from tests.unit.conftest import member
 
 from onepass.access.policy import Policy
 from onepass.api import meta
@@ -54,8 +55,7 @@ class Site:
     write: Write
 
     async def create(self, name: str) -> None:
-        access: Object = {"endpoint": "https://member.test:6443", "insecure": True}
-        await self.store.create("", {"metadata": {"name": name}, "spec": {"access": access}}, self.write)
+        await self.store.create("", member(name), self.write)
 
     async def update(self, name: str, change: Changed) -> None:
         await self.store.update("", name, change, self.write)

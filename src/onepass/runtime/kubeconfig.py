@@ -71,8 +71,8 @@ def direct(name: str, entry: Entry) -> Object:
     }
 
 
-def dump(config: Object) -> bytes:
-    return _yaml(config)
+def dump(config: JSON) -> bytes:
+    return yamltext.dump(config, allow_unicode=False).encode()
 
 
 class Writer:
@@ -87,19 +87,15 @@ class Writer:
         parts = []
         for key, value in config.items():
             if key not in ("clusters", "contexts") or not isinstance(value, list) or not value:
-                parts.append(_yaml({key: value}))
+                parts.append(dump({key: value}))
                 continue
             parts.append(f"{key}:\n".encode())
             for entry in value:
                 at = key, str(entry["name"]) if isinstance(entry, dict) else ""
                 same = known.get(at)
-                self._entries[at] = same if same and same[0] == entry else (entry, _yaml([entry]))
+                self._entries[at] = same if same and same[0] == entry else (entry, dump([entry]))
                 parts.append(self._entries[at][1])
         return b"".join(parts)
-
-
-def _yaml(value: JSON) -> bytes:
-    return yamltext.dump(value, allow_unicode=False).encode()
 
 
 def current_context(content: bytes) -> str:
