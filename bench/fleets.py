@@ -6,8 +6,6 @@ members of tests.programs.fleet: most are well, of a hundred one hangs and one a
 
 import argparse
 import asyncio
-import base64
-import functools
 import tempfile
 import time
 from collections import Counter
@@ -59,18 +57,8 @@ async def fill(directory: Path, members: fleet.Running, count: int) -> None:
 
 
 def described(members: fleet.Running, number: int, called: str) -> Object:
-    access: Object = {
-        "endpoint": members.endpoint(number),
-        "caBundle": base64.b64encode(members.ca.encode()).decode(),
-        "serverName": fleet.SERVER_NAME,
-        "credential": {"type": "ServiceAccountToken", "serviceAccountToken": f"token-{number}"},
-    }
-    return {
-        "apiVersion": "cluster.karpor.io/v1beta1",
-        "kind": "Cluster",
-        "metadata": {"name": called},
-        "spec": {"access": access},
-    }
+    at = members.endpoint(number)
+    return rigs.described(called, at, members.ca, f"token-{number}", serverName=fleet.SERVER_NAME)
 
 
 def name(number: int) -> str:
@@ -167,15 +155,9 @@ def quiet(which: str, it: Watched, members: fleet.Running) -> Iterator[Row]:
 
 
 def routable(which: str, it: Watched, members: fleet.Running, count: int) -> Row:
-    """From the answer to the create of a Cluster to the first request that reaches it."""
-    took = []
-    for number in range(SAMPLES):
-        called = f"fresh-{number}"
-        well = count - 1 - number  # the first ones hang or flap
-        it.person.post(rigs.CLUSTERS, described(members, well, called))
-        ask = functools.partial(it.person.client.get, f"{rigs.CLUSTERS}/{called}/proxy/version")
-        took.append(measures.seconds_until(ask, 200))
-        it.person.delete(f"{rigs.CLUSTERS}/{called}")
+    well = range(count - SAMPLES, count)  # the first ones hang or flap
+    new = [described(members, number, f"fresh-{number}") for number in well]
+    took = measures.carried(it.person, new, "/version")
     return Row(f"{which}: a new Cluster is routable", measures.spread(took), "p99 200 ms", max(took) <= 0.2)
 
 

@@ -1,16 +1,20 @@
 """The measurements, each a function from the rig to rows."""
 
+import functools
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import httpx2
 from bench import processes
 from bench import rig as rigs
 from bench.report import Row, short_of
-from bench.rig import BenchError, Rig
+from bench.rig import BenchError, Person, Rig
 from tests.e2e import ways
+
+from onepass.api import meta
+from onepass.api.meta import Object
 
 PAUSE = 0.002  # seconds between two looks
 PATIENCE = 30  # seconds until a change that does not show is a failure
@@ -87,20 +91,24 @@ def bulk(rig: Rig, *, rounds: int, mebibytes: int) -> Row:
 
 
 def routable(rig: Rig, *, clusters: int, samples: int) -> Row:
-    """From the answer to the create of a Cluster to the first request that reaches it."""
-    took = []
-    for number in range(samples):
-        name = f"fresh-{clusters}-{number}"
-        rig.admin.post(rigs.CLUSTERS, rig.cluster(name))
-        path = f"{rigs.CLUSTERS}/{name}/proxy{rigs.SIZED}"
-        took.append(seconds_until(lambda path=path: rig.admin.client.get(path), 200))  # type: ignore[misc]
-        rig.admin.delete(f"{rigs.CLUSTERS}/{name}")
+    took = carried(rig.admin, [rig.cluster(f"fresh-{clusters}-{number}") for number in range(samples)], rigs.SIZED)
     return Row(
         f"a new Cluster is routable, {clusters:,} registered",
         spread(took),
         "p99 200 ms with 5,000",
         short_of(max(took) <= 0.2),
     )
+
+
+def carried(admin: Person, clusters: Iterable[Object], path: str) -> Sequence[float]:
+    """Seconds from the answer to the create of each Cluster to the first request for that path which reaches it."""
+    took = []
+    for cluster in clusters:
+        admin.post(rigs.CLUSTERS, cluster)
+        at = f"{rigs.CLUSTERS}/{meta.name(cluster)}"
+        took.append(_until(functools.partial(admin.client.get, f"{at}/proxy{path}"), 200))
+        admin.delete(at)
+    return took
 
 
 def enforced(rig: Rig, *, subjects: int, samples: int) -> Row:
@@ -110,14 +118,13 @@ def enforced(rig: Rig, *, subjects: int, samples: int) -> Row:
     for _ in range(samples):
         for suspended, code in ((True, 403), (False, 200)):
             rig.admin.patch(path, {"spec": {"suspended": suspended}})
-            took.append(seconds_until(lambda: rig.user.client.get(rig.address), code))
+            took.append(_until(lambda: rig.user.client.get(rig.address), code))
     return Row(
         f"a changed Pass is enforced, {subjects:,} subjects", spread(took), "p99 1 s with 10,000", max(took) <= 1
     )
 
 
-def seconds_until(ask: Callable[[], httpx2.Response], code: int) -> float:
-    """Raises BenchError when it never answers with that code."""
+def _until(ask: Callable[[], httpx2.Response], code: int) -> float:
     began = time.monotonic()
     while (answer := ask()).status_code != code:
         if time.monotonic() - began > PATIENCE:

@@ -18,6 +18,7 @@ from tests.e2e.ways import PROXY
 from tests.programs import golang
 from tests.programs.gomembers import GoMember
 
+from onepass.api.meta import Object
 from onepass.pki import authority, certificates, keys
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -128,19 +129,25 @@ class Rig:
             raise BenchError(f"{load.failed} of {requests} requests to {address} failed: {load.why}")
         return load
 
-    def cluster(self, name: str) -> dict[str, object]:
-        """A Cluster object for the member, by bearer token."""
-        access = {
-            "endpoint": self.member.endpoint,
-            "caBundle": base64.b64encode(self.member.ca.encode()).decode(),
-            "credential": {"type": "ServiceAccountToken", "serviceAccountToken": self.member.token},
-        }
-        return {
-            "apiVersion": "cluster.karpor.io/v1beta1",
-            "kind": "Cluster",
-            "metadata": {"name": name},
-            "spec": {"access": access},
-        }
+    def cluster(self, name: str) -> Object:
+        """A Cluster object for the member."""
+        return described(name, self.member.endpoint, self.member.ca, self.member.token)
+
+
+def described(name: str, endpoint: str, ca: str, token: str, **more: str) -> Object:
+    """A Cluster object by bearer token, with `more` of how it is reached."""
+    access: Object = {
+        "endpoint": endpoint,
+        "caBundle": base64.b64encode(ca.encode()).decode(),
+        "credential": {"type": "ServiceAccountToken", "serviceAccountToken": token},
+        **more,
+    }
+    return {
+        "apiVersion": "cluster.karpor.io/v1beta1",
+        "kind": "Cluster",
+        "metadata": {"name": name},
+        "spec": {"access": access},
+    }
 
 
 def file(rig: Rig, name: str, content: str) -> Path:
