@@ -5,7 +5,6 @@ HTTP/2.
 """
 
 import base64
-import functools
 import json
 import ssl
 import time
@@ -22,16 +21,15 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from tests import waiting
 from tests.attack import echo
 from tests.attack.echo import Echo
 from tests.attack.rawhttp import Answer, Http2, Wire, request
 from tests.e2e.conftest import Gateway, running
+from tests.waiting import eventually
 
 from onepass.pki import keys
 
 SECONDS = 60.0
-eventually = functools.partial(waiting.eventually, seconds=SECONDS)
 C1 = "/apis/cluster.karpor.io/v1beta1/clusters/c1/proxy"
 C2 = "/apis/cluster.karpor.io/v1beta1/clusters/c2/proxy"
 CLUSTERS = "/apis/cluster.karpor.io/v1beta1/clusters"

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import trustme
 from tests.attack import echo
-from tests.attack.conftest import CLUSTERS, EVERYTHING, Site, eventually
+from tests.attack.conftest import CLUSTERS, EVERYTHING, Site
 from tests.attack.rawhttp import request
 from tests.programs import golang, gomembers
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 

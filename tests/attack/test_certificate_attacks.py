@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from tests.attack.conftest import C1, CSRS, PASSES, READING, Person, Site, eventually, open_site
+from tests.attack.conftest import C1, CSRS, PASSES, READING, Person, Site, open_site
 from tests.attack.rawhttp import Wire, request
 from tests.attack.test_revocation import bound, over, refused_at_handshake
+from tests.waiting import eventually
 
 from onepass.pki import certificates, keys
 

@@ -10,7 +10,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.attack.conftest import C1, C2, PASSES, Site, eventually, granting
+from tests.attack.conftest import C1, C2, PASSES, Site, granting
+from tests.waiting import eventually
 
 from onepass.pki import keys, tokens
 

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from tests.attack.conftest import CSRS, Person, Site, eventually
+from tests.attack.conftest import CSRS, Person, Site
+from tests.waiting import eventually
 
 from onepass.api.meta import JSON, Object
 from onepass.pki import keys

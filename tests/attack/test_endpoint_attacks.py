@@ -1,7 +1,6 @@
 """Attacks by whoever may write clusters: where they lead, and whose credential goes there (THREATS 12 to 15)."""
 
 import base64
-import contextlib
 import json
 import socket
 from collections.abc import Iterator
@@ -12,10 +11,11 @@ from typing import Any
 import psutil
 import pytest
 from tests.attack import echo
-from tests.attack.conftest import CLUSTERS, Person, Site, certificate_of, eventually
+from tests.attack.conftest import CLUSTERS, Person, Site, certificate_of
 from tests.attack.echo import Echo
 from tests.attack.rawhttp import Answer
 from tests.programs import beside, connectproxy
+from tests.waiting import eventually
 
 from onepass.runtime import whereabouts
 
@@ -209,10 +209,7 @@ def holders(site: Site) -> Iterator[tuple[str, bytes]]:
         yield each, site.api("GET", each).body
     for each in ("/config_dump?include_eds", "/certs", "/clusters", "/stats", "/server_info", "/listeners"):
         yield f"Envoy {each}", site.admin_socket(each)
-    for path in site.gateway.data_dir.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            with contextlib.suppress(FileNotFoundError):  # one that is written beside another, and takes its place
-                yield str(path), path.read_bytes()
+    yield from ((str(path), content) for path, content in site.gateway.files())
     yield "standard output", "".join(site.gateway.output).encode()
 
 

@@ -1,7 +1,8 @@
 """Attacks 20 and 21: giving oneself what one does not hold, and the groups that nobody may have."""
 
 import pytest
-from tests.attack.conftest import C1, CLUSTERS, PASSES, Person, Site, eventually, granting
+from tests.attack.conftest import C1, CLUSTERS, PASSES, Person, Site, granting
+from tests.waiting import eventually
 
 from onepass.api.meta import JSON, Object
 

@@ -3,8 +3,9 @@
 import base64
 
 import pytest
-from tests.attack.conftest import C1, C2, EVERYTHING, PASSES, READING, TOKEN_1, Person, Site, eventually, granting
+from tests.attack.conftest import C1, C2, EVERYTHING, PASSES, READING, TOKEN_1, Person, Site, granting
 from tests.attack.rawhttp import request
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 

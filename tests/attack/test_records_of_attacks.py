@@ -3,8 +3,9 @@
 from typing import Any  # parsed JSON of the records
 
 import pytest
-from tests.attack.conftest import C1, CLUSTERS, TOKEN_1, Person, Site, eventually
+from tests.attack.conftest import C1, CLUSTERS, TOKEN_1, Person, Site
 from tests.attack.rawhttp import request
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 

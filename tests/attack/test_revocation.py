@@ -8,8 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import pytest
-from tests.attack.conftest import C1, CLUSTERS, CSRS, PASSES, SECONDS, Person, Site, eventually
+from tests.attack.conftest import C1, CLUSTERS, CSRS, PASSES, SECONDS, Person, Site
 from tests.attack.rawhttp import Http2, Wire, request
+from tests.waiting import eventually
 
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 RULES = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}

@@ -18,11 +18,11 @@ from tests.attack.conftest import (
     Person,
     Site,
     certificate_of,
-    eventually,
     granting,
 )
 from tests.attack.echo import Echo
 from tests.attack.rawhttp import request
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -12,8 +12,9 @@ import time
 
 import hyperframe.frame
 import pytest
-from tests.attack.conftest import C1, SECONDS, Person, Site, eventually
+from tests.attack.conftest import C1, SECONDS, Person, Site
 from tests.attack.rawhttp import Http2, Wire, request
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any  # a record is JSON
 
 from tests.e2e.conftest import Gateway
-from tests.e2e.test_gateway import eventually
+from tests.waiting import eventually
 
 Record = dict[str, Any]
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -124,6 +124,14 @@ class Gateway:
         self.kubectl(
             "wait", "--for=jsonpath={.status.healthy}=true", f"cluster/{name}", "--timeout=60s", context="onepass"
         )
+
+    def files(self) -> Iterator[tuple[Path, bytes]]:
+        """What lies in its data directory, but what is taken away meanwhile: files are written beside others, and take
+        their place."""
+        for path in self.data_dir.rglob("*"):
+            if path.is_file() and not path.is_symlink():
+                with suppress(FileNotFoundError):
+                    yield path, path.read_bytes()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""

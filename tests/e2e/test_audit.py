@@ -15,7 +15,8 @@ import httpx2
 import pytest
 from tests.e2e.auditlog import Record, awaited, records
 from tests.e2e.conftest import BIN, Gateway, Start
-from tests.e2e.test_gateway import PROXY, applied, eventually, granted, signed_by_csr
+from tests.e2e.test_gateway import PROXY, applied, granted, signed_by_csr
+from tests.waiting import eventually
 
 from onepass.runtime.auditfile import AuditFile
 

@@ -14,12 +14,12 @@ from tests.e2e import conftest, hosts, ways
 from tests.e2e.auditlog import awaited
 from tests.e2e.conftest import Gateway
 from tests.e2e.hosts import GROUP, Host, Knocker
-from tests.e2e.test_gateway import eventually
 from tests.e2e.test_gomember import read_until, receive
 from tests.e2e.ways import Way
 from tests.machine import free_port
 from tests.programs import golang, gomembers
 from tests.programs.gomembers import GoMember
+from tests.waiting import eventually
 
 from onepass.api import meta
 

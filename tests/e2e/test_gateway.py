@@ -1,7 +1,6 @@
 """The gateway as people meet it, with the real kubectl: start and stop, clusters, passes, answers."""
 
 import base64
-import functools
 import json
 import signal
 import socket
@@ -20,9 +19,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from tests import waiting
 from tests.e2e.conftest import BIN, Gateway, Start
 from tests.machine import free_port
+from tests.waiting import eventually
 
 from onepass.pki import keys
 
@@ -31,7 +30,6 @@ pytestmark = pytest.mark.e2e
 SECONDS = 60.0
 # Several controllers write conditions, in no order.
 READY_REASON = 'jsonpath={.status.conditions[?(@.type=="Ready")].reason}'
-eventually = functools.partial(waiting.eventually, seconds=SECONDS)
 PROXY = "/apis/cluster.karpor.io/v1beta1/clusters/{}/proxy"
 
 

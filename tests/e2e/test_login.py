@@ -16,8 +16,9 @@ import pytest
 import yaml
 from cryptography import x509
 from tests.e2e.conftest import BIN, Gateway, running
-from tests.e2e.test_gateway import eventually, user_kubeconfig
+from tests.e2e.test_gateway import user_kubeconfig
 from tests.programs.oidcprovider import CLIENT, Provider, serving
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -1,7 +1,6 @@
 """Members behind a proxy, and with several endpoints: `onepass up` with kubectl and `onepass cluster`."""
 
 import base64
-import functools
 import json
 import subprocess
 from collections.abc import Iterator
@@ -12,16 +11,14 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from tests import waiting
 from tests.e2e.conftest import BIN, Gateway
 from tests.machine import free_port
 from tests.programs import beside, connectproxy, forwarder
 from tests.programs.connectproxy import ConnectProxy
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 
-SECONDS = 60.0
-eventually = functools.partial(waiting.eventually, seconds=SECONDS)
 PASSWORD = "canary-of-a-proxy"
 BASIC = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
 CLUSTERS = "/apis/cluster.karpor.io/v1beta1/clusters"
@@ -231,14 +228,9 @@ def test_the_password_of_a_proxy_is_found_nowhere_and_survives_kubectl(gateway: 
         for text in said:
             assert PASSWORD not in text
             assert BASIC not in text
-        for path in gateway.data_dir.rglob("*"):
-            if path.is_file() and not path.is_symlink():
-                try:
-                    content = path.read_bytes()
-                except FileNotFoundError:  # one that is written beside another, and has taken its place
-                    continue
-                assert PASSWORD.encode() not in content, path
-                assert BASIC.encode() not in content, path
+        for path, content in gateway.files():
+            assert PASSWORD.encode() not in content, path
+            assert BASIC.encode() not in content, path
 
 
 def test_a_member_with_two_endpoints_loses_one_and_then_both(gateway: Gateway) -> None:

@@ -15,9 +15,10 @@ import pytest
 import yaml
 from tests.e2e.auditlog import awaited
 from tests.e2e.conftest import BIN, Gateway, Start
-from tests.e2e.test_gateway import PROXY, applied, eventually, granted, signed_by_csr, user_kubeconfig
+from tests.e2e.test_gateway import PROXY, applied, granted, signed_by_csr, user_kubeconfig
 from tests.e2e.test_gomember import gomember
 from tests.programs.gomembers import GoMember
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.e2e
 

@@ -14,7 +14,7 @@ class Forwarder:
     """`taken` counts the connections so far. One that is `silent` takes them and carries nothing."""
 
     to: int
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=free_port)  # which is free still after a stop
     taken: int = 0
     silent: bool = False
     _server: asyncio.Server | None = None
@@ -94,7 +94,7 @@ async def closed(writer: asyncio.StreamWriter) -> None:
 
 @asynccontextmanager
 async def running(to: int) -> AsyncIterator[Forwarder]:
-    forwarder = Forwarder(to, free_port())  # so that it is free still after a stop
+    forwarder = Forwarder(to)
     await forwarder.start()
     try:
         yield forwarder

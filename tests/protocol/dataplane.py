@@ -234,6 +234,10 @@ class Plane:
         async with httpx2.AsyncClient(transport=transport, timeout=DEADLINE) as admin:
             return (await admin.get(f"http://envoy{path}")).json()
 
+    def http2(self) -> httpx2.AsyncClient:
+        base_url = f"https://localhost:{self.port}"
+        return httpx2.AsyncClient(http2=True, verify=self.context(), base_url=base_url, timeout=DEADLINE)
+
     async def connect(self, context: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(
             "127.0.0.1", self.port, ssl=context or self.context(), server_hostname="localhost"

@@ -68,9 +68,7 @@ async def test_http2_goes_on_as_http2_where_the_member_offers_it(
     await plane.members(
         replace(dataplane.described(member, authorities), http2=http2, credential=ir.Credential(token="t"))
     )
-    async with httpx2.AsyncClient(
-        http2=True, verify=plane.context(), base_url=f"https://localhost:{plane.port}", timeout=dataplane.DEADLINE
-    ) as client:
+    async with plane.http2() as client:
         answer = await client.get("/m/prod/api")
     assert (answer.http_version, answer.status_code) == ("HTTP/2", 200)
     assert [seen.protocol for seen in member.seen] == ["h2" if http2 else "http/1.1"]

@@ -2,18 +2,12 @@
 
 from dataclasses import replace
 
-import httpx2
 import pytest
 from tests.protocol import dataplane
 from tests.protocol.dataplane import Ask, Authorities, Plane, StartMember
 
 from onepass.access.policy import Policy, Target
 from onepass.gateway import ir
-
-
-def http2_client(plane: Plane) -> httpx2.AsyncClient:
-    base_url = f"https://localhost:{plane.port}"
-    return httpx2.AsyncClient(http2=True, verify=plane.context(), base_url=base_url, timeout=dataplane.DEADLINE)
 
 
 async def test_no_stream_is_cut_when_clusters_policy_or_credentials_change(
@@ -25,7 +19,7 @@ async def test_no_stream_is_cut_when_clusters_policy_or_credentials_change(
     async with (
         dataplane.watching(plane) as watch,
         dataplane.upgraded(plane, "websocket") as shell,
-        http2_client(plane) as client,
+        plane.http2() as client,
         client.stream("GET", "/m/prod/api?watch=1") as watch2,
     ):
         watch2_data = watch2.aiter_bytes()
@@ -58,7 +52,7 @@ async def test_http2_to_a_member_is_kept_through_a_change_of_credential(
     )
     await plane.members(first)
     async with (
-        http2_client(plane) as client,
+        plane.http2() as client,
         client.stream("GET", "/m/prod/api?watch=1") as watch,
     ):
         lines = watch.aiter_bytes()

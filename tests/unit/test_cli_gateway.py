@@ -341,6 +341,17 @@ def test_a_failure_in_the_middle_takes_back_what_was_made(api: Api, request_: st
     assert not path.exists()
 
 
+def interrupted(process: subprocess.Popen[str]) -> str:
+    """What it says then. As by a person: again after a while, since Python drops one that falls into a finalizer."""
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            _, errors = process.communicate(timeout=60)
+            break
+    assert process.returncode == 130
+    return errors
+
+
 def test_an_interrupt_takes_back_what_was_made(api: Api) -> None:
     before = dict(api.objects)
     api.unsigned = True
@@ -354,26 +365,13 @@ def test_an_interrupt_takes_back_what_was_made(api: Api) -> None:
     ) as process:
         assert api.watched.wait(120)
         assert api.objects != before
-        # As a person does: again after a while, since Python drops an interrupt that falls into a finalizer.
-        for _ in range(3):
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                _, errors = process.communicate(timeout=60)
-                break
-    assert process.returncode == 130
+        errors = interrupted(process)
     assert "Traceback" not in errors
     assert api.objects == before
 
 
 def test_an_interrupted_wait_for_a_new_member_tells_that_it_stays_registered(api: Api, tmp_path: Path) -> None:
-    place = {"server": "https://member.test", "certificate-authority-data": base64.b64encode(ISSUED).decode()}
-    document = {
-        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-        "clusters": [{"name": "it", "cluster": place}],
-        "users": [{"name": "it", "user": {"token": "secret"}}],
-        "current-context": "it",
-    }
-    (tmp_path / "member.yaml").write_text(yaml.safe_dump(document))
+    (tmp_path / "member.yaml").write_text(yaml.safe_dump(document("https://member.test")))
     command = ["cluster", "add", "late", "--kubeconfig", str(tmp_path / "member.yaml")]
     with subprocess.Popen(
         [str(Path(sys.executable).parent / "onepass"), "--kubeconfig", str(api.kubeconfig), *command],
@@ -381,12 +379,7 @@ def test_an_interrupted_wait_for_a_new_member_tells_that_it_stays_registered(api
         text=True,
     ) as process:
         assert api.watched.wait(120)
-        for _ in range(3):
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                _, errors = process.communicate(timeout=60)
-                break
-    assert process.returncode == 130
+        errors = interrupted(process)
     assert "late stays registered. See how it is: onepass cluster show late" in errors
 
 
