@@ -5,6 +5,7 @@ import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from typing import Any  # what Envoy tells is JSON
 
 import pytest
 from tests.programs import connectproxy, forwarder
@@ -80,13 +81,17 @@ async def test_a_place_goes_and_comes_back_and_no_read_fails(
             member = replace(member, proxy=ir.Proxy("127.0.0.1", proxy.port))
         await show(plane, ask, member)
         tasks = [asyncio.create_task(load()) for _ in range(4)]
-        for place, other in (places, places[::-1]):
+        for number, (place, other) in enumerate((places, places[::-1])):
             await until(functools.partial(_more, answers, len(answers) + 20))
             await place.stop()
             await until(functools.partial(_more, answers, len(answers) + 40))
             taken = place.taken
             await place.start()
-            await until(functools.partial(_back, plane, place, taken))
+            await until(functools.partial(_well, plane))
+            # What the main thread lets in again its workers hear of a second later, at the latest.
+            asked = await _requests(plane, number)
+            await until(functools.partial(_asked, plane, number, asked + 2))
+            assert place.taken > taken
             assert other.taken
         over.set()
         await asyncio.gather(*tasks)
@@ -108,18 +113,26 @@ async def _more(answers: list[int], enough: int) -> bool:
     return len(answers) >= enough
 
 
-async def _back(plane: Plane, place: Forwarder, taken: int) -> bool:
-    """It is used, and not about to be left out once more for what failed a moment before it came back."""
-    if place.taken <= taken + 1:  # the first is Envoy asking how it is
-        return False
-    (hosts,) = [
-        each["host_statuses"]
-        for each in (await plane.told("/clusters?format=json"))["cluster_statuses"]
-        if each["name"] == "member/prod"
-    ]
+async def _hosts(plane: Plane) -> list[dict[str, Any]]:
+    """What Envoy tells of each place."""
+    told = (await plane.told("/clusters?format=json"))["cluster_statuses"]
+    (hosts,) = [each["host_statuses"] for each in told if each["name"] == "member/prod"]
     assert len(hosts) == 2
+    return list(hosts)
+
+
+async def _well(plane: Plane) -> bool:
     failures = ("failed_outlier_check", "failed_active_health_check")
-    return not any(host["health_status"].get(failure) for host in hosts for failure in failures)
+    return not any(host["health_status"].get(failure) for host in await _hosts(plane) for failure in failures)
+
+
+async def _requests(plane: Plane, number: int) -> int:
+    stats = (await _hosts(plane))[number]["stats"]
+    return sum(int(each.get("value", 0)) for each in stats if each["name"] == "rq_total")
+
+
+async def _asked(plane: Plane, number: int, enough: int) -> bool:
+    return await _requests(plane, number) >= enough
 
 
 @pytest.mark.parametrize(
